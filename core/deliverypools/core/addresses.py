@@ -1,0 +1,52 @@
+"""Mail addresses as text: splitting, comparing, normalising (RFC 5321 section 2.3.11)."""
+
+from __future__ import annotations
+
+import idna
+
+
+def domain_of(address: str) -> str:
+    """Return the domain of an address as a lower-case A-label, or "" where there is none.
+
+    The domain follows the *last* `@`: a quoted local part may hold others (RFC 5321 section 4.1.2).
+    """
+    _, at, domain = address.rpartition("@")
+    return normalise_domain(domain) if at else ""
+
+
+def normalise_domain(domain: str) -> str:
+    """Return the domain in lower case, without a final dot, U-labels as A-labels (RFC 5890).
+
+    What is no valid internationalised name stays as it is, in lower case: it is compared, never believed.
+    """
+    domain = domain.strip().rstrip(".").lower()
+    if domain.isascii():
+        return domain
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
+        return domain
+
+
+def normalise_address(address: str) -> str:
+    """Return the form in which addresses are compared and counted: no angle brackets, lower case, domain as A-label.
+
+    Local parts are compared without case: RFC 5321 section 2.4 lets a host tell them apart, none of ours does.
+    """
+    address = strip_brackets(address)
+    local_part, at, domain = address.rpartition("@")
+    return f"{local_part.lower()}@{normalise_domain(domain)}" if at else address.lower()
+
+
+def strip_brackets(address: str) -> str:
+    """Return a path without its angle brackets; "" is the null reverse-path.
+
+    Postfix hands `<>` to a milter for SMTP mail and `` (nothing) for mail that did not come by SMTP.
+    """
+    address = address.strip()
+    return address[1:-1] if address.startswith("<") and address.endswith(">") else address
+
+
+def is_same_or_subdomain(domain: str, parent: str) -> bool:
+    """Tell whether `domain` is `parent` or lies below it; both normalised."""
+    return domain == parent or domain.endswith("." + parent)

@@ -1,0 +1,88 @@
+"""What is known about one message when it is decided. Nothing here is asked for or looked up: it is handed over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from deliverypools.core.headers import Headers
+
+
+class Ingress(StrEnum):
+    """How a message entered this Postfix."""
+
+    SUBMISSION = "submission"
+    """Over SMTP, authenticated with SASL."""
+    TRUSTED = "trusted"
+    """Over SMTP, from a client in `trusted_networks`."""
+    OUTSIDE = "outside"
+    """Over SMTP, from anybody else."""
+    LOCAL = "local"
+    """By sendmail(1) and pickup(8)."""
+    BOUNCE = "bounce"
+    """Made by this Postfix: bounce(8), notices to the postmaster."""
+
+
+class Answer(StrEnum):
+    """An answer to a question of fact that may have none yet."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+    """Could not be told now, may be told later: never to be taken for NO."""
+    NOT_ASKED = "not_asked"
+    """Nobody asked: `classify --dns off`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An answer with the evidence for it."""
+
+    answer: Answer
+    evidence: str = ""
+
+
+NOT_ASKED = Finding(Answer.NOT_ASKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the first pass learned about a message, and the ticket carries to the egress pass."""
+
+    ingress: Ingress
+    account: str = ""
+    """The responsible account: SASL user, sender or address of a trusted client, `uid:N`; "" if none."""
+    envelope_sender: str = ""
+    """The reverse-path as submitted; "" when null."""
+    client_address: str = ""
+    over_limit: Finding = Finding(Answer.NO)
+    """Whether the account was over a sending limit when this message was accepted."""
+    spam: str = ""
+    """Evidence of a spam verdict that was there on arrival; "" where there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageFacts:
+    """One message as it is about to leave."""
+
+    envelope_sender: str
+    """RFC 5321 reverse-path without angle brackets; "" is the null reverse-path."""
+    recipients: tuple[str, ...] = ()
+    headers: Headers = field(default_factory=Headers)
+    origin: Origin | None = None
+    """None where it is unknown: `origin_problem` says why."""
+    origin_problem: str = ""
+    sender_domain_has_mx_or_address: Finding = NOT_ASKED
+    forwarded_by: str = ""
+    """The mailbox of ours that forwarded the message, where that can be told."""
+
+    @property
+    def has_null_sender(self) -> bool:
+        """Tell whether the reverse-path is null (RFC 5321 section 4.5.5)."""
+        return not self.envelope_sender
+
+
+def printable(text: str, most: int = 200) -> str:
+    """Return message text fit for a log line or a reason: one line, printable, bounded, never a surrogate."""
+    clean = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
+    return clean if len(clean) <= most else clean[: most - 3] + "..."

@@ -1,0 +1,31 @@
+"""Header fields as they came: in order, duplicates kept, names compared without case (RFC 5322 section 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """The header fields of one message that any rule looks at.
+
+    `is_complete` is False where a message had more of them than is kept: what was left out is unknown, not absent.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
+    is_complete: bool = True
+
+    @classmethod
+    def of(cls, fields: Iterable[tuple[str, str]], *, is_complete: bool = True) -> Headers:
+        """Make headers from any iterable of (name, value)."""
+        return cls(tuple(fields), is_complete)
+
+    def all(self, name: str) -> Iterator[str]:
+        """Yield every value of that name, top to bottom."""
+        wanted = name.lower()
+        return (value for field, value in self.fields if field.lower() == wanted)
+
+    def first(self, name: str) -> str | None:
+        """Return the topmost value of that name."""
+        return next(self.all(name), None)

@@ -1,0 +1,55 @@
+"""Reading the Received fields that our own Postfix wrote (RFC 5321 section 4.4).
+
+Only those that name this host are read, topmost first: what a client wrote lies below the one that Postfix
+put on top. A queue id that only we know (the ticket holds it) tells ours from a forgery further down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
+
+from deliverypools.core.headers import Headers
+
+_BY_POSTFIX = re.compile(
+    r"\bby\s+(?P<host>[^\s;()]{1,255})\s+\([^(),]{0,80}(?:,\s+from\s+userid\s+(?P<user_id>\d{1,10}))?\)"
+    r"(?:\s+with\s+\w{1,20}(?:\s+\([^()]{0,200}\))*)?\s+id\s+(?P<queue_id>[0-9A-Za-z]{5,30})\b"
+)
+_MOST_OF_A_FIELD = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One Received field of this host."""
+
+    queue_id: str
+    user_id: int | None
+    """The user who called sendmail(1), where this is a submission by pickup(8)."""
+    received_at: float | None
+    """Seconds since the epoch; None where the date cannot be read."""
+
+
+def own_received(headers: Headers, hostname: str) -> Iterator[Received]:
+    """Yield the Received fields that name `hostname` (Postfix's myhostname), topmost first."""
+    for value in headers.all("Received"):
+        if (received := _parse(value[:_MOST_OF_A_FIELD], hostname)) is not None:
+            yield received
+
+
+def _parse(value: str, hostname: str) -> Received | None:
+    match = _BY_POSTFIX.search(value)
+    if match is None or match["host"].lower() != hostname.lower():
+        return None
+    user_id = int(match["user_id"]) if match["user_id"] else None
+    return Received(match["queue_id"], user_id, date_of(value.rpartition(";")[2]))
+
+
+def date_of(text: str) -> float | None:
+    """Return an RFC 5322 date in seconds since the epoch, or None where it cannot be read."""
+    try:
+        parsed = parsedate_tz(text.strip()[:100])
+        return float(mktime_tz(parsed)) if parsed else None
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None

@@ -1,0 +1,231 @@
+"""The decision: ordered rules, the first that matches wins, and each says why.
+
+A rule is a pure, total function of the facts and the settings. Its name is its identity in log, metrics,
+`explain` and docs/rules.md (made from these docstrings). It answers with
+
+* `Match`: this message belongs into that pool, for these reasons;
+* `None`: nothing to say;
+* `Unknown`: cannot be told now (a DNS time-out, a store that is down, no valid ticket), with the pools it might
+  have chosen. Later rules are still asked: if they lead to the same pool, the message is decided all the same;
+* `NotAsked`: the evidence was not looked for, on request (`classify --dns off`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address
+from deliverypools.core.facts import Answer, Ingress, MessageFacts, Origin, printable
+from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
+from deliverypools.core.settings import Pin, Settings
+
+NORMAL: Final = "normal"
+HIGH_RISK: Final = "high-risk"
+RELAY: Final = "relay"
+
+UNDECIDED: Final = "undecided"
+"""The rule's name of a message that could not be decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The message belongs into `pool`; `reasons` are the evidence."""
+
+    pool: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Cannot be told now. `pools` are those that the rule may turn out to choose."""
+
+    pools: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """The evidence was not looked for."""
+
+
+Rule = Callable[[MessageFacts, Settings], Match | Unknown | NotAsked | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The pool of a message, the rule that chose it and its reasons. `pool` is None while it is undecided."""
+
+    pool: str | None
+    rule: str
+    reasons: tuple[str, ...]
+    not_asked: tuple[str, ...] = ()
+    """Names of the rules before this one whose evidence was not looked for."""
+
+
+def delivery_status_notification(facts: MessageFacts, _settings: Settings) -> Match | None:
+    """Bounces share no address with anything they could hurt.
+
+    Matches the null reverse-path (RFC 5321 section 4.5.5), a multipart/report of a delivery status whatever its
+    sender (RFC 3464), and everything that this Postfix's bounce(8) makes. Vacation replies and other mail with a
+    null reverse-path that is no report go the same way; the reasons tell them apart.
+    """
+    reasons = []
+    if facts.origin and facts.origin.ingress is Ingress.BOUNCE:
+        reasons.append("made by this Postfix (bounce)")
+    if facts.has_null_sender:
+        reasons.append("null reverse-path")
+    if is_delivery_status_report(facts.headers):
+        reasons.append("multipart/report of a delivery status")
+    elif reasons and is_automatic_reply(facts.headers):
+        reasons.append("an automatic reply, no delivery status")
+    return Match(HIGH_RISK, tuple(reasons)) if reasons else None
+
+
+def sender_domain_without_mx_or_a(facts: MessageFacts, _settings: Settings) -> Match | Unknown | NotAsked | None:
+    """Nobody could answer or bounce to such a sender, so nobody vouches for it.
+
+    Matches an envelope sender whose domain has neither MX nor A nor AAAA; a null MX (RFC 7505) counts as none.
+    NXDOMAIN and NODATA count as none; SERVFAIL and time-outs are unknown, never "none".
+    """
+    finding = facts.sender_domain_has_mx_or_address
+    match finding.answer:
+        case Answer.NO:
+            return Match(HIGH_RISK, (finding.evidence,))
+        case Answer.UNKNOWN:
+            return Unknown((HIGH_RISK,), finding.evidence)
+        case Answer.NOT_ASKED:
+            return NotAsked()
+        case Answer.YES:
+            return None
+
+
+def pinned(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
+    """The operator's own word: a sender, domain, SASL user or client network leaves by the pool that `[[pins]]` names.
+
+    Matches submitted and trusted mail only, by what the ticket says: what anybody can write into a message from
+    outside, or with sendmail(1), cannot choose a pool.
+    """
+    if not settings.pins:
+        return None
+    if facts.origin is None:
+        return Unknown(tuple(pin.pool for pin in settings.pins), facts.origin_problem)
+    if facts.origin.ingress not in (Ingress.SUBMISSION, Ingress.TRUSTED):
+        return None
+    for pin in settings.pins:
+        if reason := _pin_evidence(pin, facts.origin):
+            return Match(pin.pool, (reason,))
+    return None
+
+
+def _pin_evidence(pin: Pin, origin: Origin) -> str:
+    sender = normalise_address(origin.envelope_sender)
+    if pin.sender is not None and sender == pin.sender:
+        return f"pinned sender {printable(sender)}"
+    if pin.domain is not None and is_same_or_subdomain(domain_of(sender), pin.domain):
+        return f"pinned domain {pin.domain}"
+    if pin.sasl_username is not None and origin.ingress is Ingress.SUBMISSION and origin.account == pin.sasl_username:
+        return f"pinned SASL user {printable(origin.account)}"
+    if pin.client is not None and pin.contains(origin.client_address):
+        return f"pinned client network {pin.client}"
+    return ""
+
+
+def spam(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
+    """A scanner said so, in a header that the settings name (`spam.headers`), on arrival or since."""
+    if facts.origin and facts.origin.spam:
+        return Match(HIGH_RISK, (facts.origin.spam,))
+    if evidence := spam_evidence(facts.headers, settings.spam.headers):
+        return Match(HIGH_RISK, (evidence,))
+    if not facts.headers.is_complete:
+        return Unknown((HIGH_RISK,), "more header fields than are read")
+    return None
+
+
+def over_limit(facts: MessageFacts, _settings: Settings) -> Match | Unknown | None:
+    """The responsible account had exceeded a sending limit when this message was accepted."""
+    if facts.origin is None:
+        return Unknown((HIGH_RISK,), facts.origin_problem)
+    finding = facts.origin.over_limit
+    if finding.answer is Answer.YES:
+        return Match(HIGH_RISK, (finding.evidence,))
+    if finding.answer is Answer.UNKNOWN:
+        return Unknown((HIGH_RISK,), finding.evidence)
+    return None
+
+
+def forwarded(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
+    """Its real sender is somebody else, and the destination must not take us for the sender.
+
+    Matches what arrived from outside and leaves again (alias, ~/.forward, sieve redirect), whatever sender it
+    claims, and what one of our clients sends with a sender that is in no accepted domain.
+    """
+    if facts.origin is None:
+        return Unknown((RELAY,), facts.origin_problem)
+    if facts.origin.ingress is Ingress.OUTSIDE:
+        reasons = [f"arrived from outside ({facts.origin.client_address or 'unknown client'})"]
+        if facts.forwarded_by:
+            reasons.append(f"forwarded by {printable(facts.forwarded_by)}")
+        return Match(RELAY, tuple(reasons))
+    domain = domain_of(facts.envelope_sender)
+    if settings.is_accepted_domain(domain):
+        return None
+    return Match(RELAY, (f"sender domain {printable(domain) or '(none)'} is not an accepted domain",))
+
+
+def default(_facts: MessageFacts, _settings: Settings) -> Match:
+    """Mail of our own users that gave no cause for anything else."""
+    return Match(NORMAL, ("no other rule matched",))
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    delivery_status_notification,  # all NDRs, whatever else they are
+    sender_domain_without_mx_or_a,  # whatever its spam or limit verdict
+    pinned,  # the operator's word beats what scanners and counters say
+    spam,
+    over_limit,
+    forwarded,
+    default,
+)
+
+
+def rule_name(rule: Rule) -> str:
+    """Return the name by which a rule is known in log, metrics and docs."""
+    return str(getattr(rule, "__name__", rule))
+
+
+def classify(facts: MessageFacts, settings: Settings) -> Decision:
+    """Ask the rules in order and return the decision.
+
+    A rule that cannot tell leaves the message undecided (`pool` None), unless every outcome leads to the same pool.
+    """
+    unknown: list[Unknown] = []
+    not_asked: list[str] = []
+    for rule in RULES:
+        outcome = rule(facts, settings)
+        if isinstance(outcome, Unknown):
+            unknown.append(outcome)
+        elif isinstance(outcome, NotAsked):
+            not_asked.append(rule_name(rule))
+        elif isinstance(outcome, Match):
+            if all(pool == outcome.pool for missing in unknown for pool in missing.pools):
+                return Decision(outcome.pool, rule_name(rule), outcome.reasons, tuple(not_asked))
+            break
+    reasons = tuple(dict.fromkeys(missing.reason for missing in unknown))
+    return Decision(None, UNDECIDED, reasons, tuple(not_asked))
+
+
+def after_waiting(decision: Decision, waited_seconds: float | None, settings: Settings) -> Decision:
+    """Return the decision of a message that has waited that long to be decided.
+
+    Undecided mail waits in the queue up to `milter.undecided_after`, then leaves by high-risk: never by normal, and
+    never kept until Postfix gives up. None means that nothing tells how long it has waited: then it does not wait.
+    """
+    if decision.pool is not None:
+        return decision
+    if waited_seconds is None:
+        return Decision(HIGH_RISK, UNDECIDED, (*decision.reasons, "nothing tells how long it has waited"))
+    if waited_seconds < settings.milter.undecided_after:
+        return decision
+    return Decision(HIGH_RISK, UNDECIDED, (*decision.reasons, f"waited {waited_seconds / 3600:.1f} h"))

@@ -1,0 +1,201 @@
+"""The settings: one frozen value, made from the text of a TOML file, or every error of that text at once.
+
+The shells read the file (`deliverypools.adapters.settings_file`) and hand the text over.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field, StrictBool, ValidationError
+
+from deliverypools.core.addresses import normalise_domain
+from deliverypools.core.settings_checks import findings_across_keys
+from deliverypools.core.settings_errors import SettingsError, findings_of, located
+from deliverypools.core.settings_tables import (
+    Alerts,
+    Bounces,
+    Dns,
+    Forwarding,
+    Limits,
+    Milter,
+    OutboundPolicy,
+    Pin,
+    Policy,
+    Pool,
+    ServiceLimits,
+    Socketmap,
+    Spam,
+    SpamCeilings,
+    Table,
+    setting,
+)
+from deliverypools.core.settings_text import effective_lines, keys_without_effect
+from deliverypools.core.settings_toml import read_toml
+from deliverypools.core.settings_values import (
+    AbsolutePath,
+    Domain,
+    HostName,
+    InetSocket,
+    MailAddress,
+    Nameserver,
+    Network,
+    PoolName,
+    StateUrl,
+    Text,
+    UnixSocket,
+    client_ip,
+    state_path,
+)
+
+__all__ = [
+    "Alerts",
+    "Bounces",
+    "Dns",
+    "Forwarding",
+    "InetSocket",
+    "Limits",
+    "Milter",
+    "Nameserver",
+    "OutboundPolicy",
+    "Pin",
+    "Policy",
+    "Pool",
+    "ServiceLimits",
+    "Settings",
+    "SettingsError",
+    "Socketmap",
+    "Spam",
+    "SpamCeilings",
+    "UnixSocket",
+    "built_in_defaults",
+    "parse_settings",
+]
+
+
+class Settings(Table):
+    """Settings of all parts of Delivery Pools."""
+
+    accepted_domains: tuple[Domain, ...] = setting(
+        "Domains whose users are ours. Mail with any other sender is relayed or forwarded mail. Subdomains count only"
+        " if they are named.",
+        example='["example.org"]',
+    )
+    trusted_networks: tuple[Network, ...] = setting(
+        "Clients that may send without SASL, as in Postfix's mynetworks.",
+        default=("127.0.0.0/8", "::1"),
+        example='["127.0.0.0/8", "::1", "192.0.2.64/28"]',
+    )
+    authserv_id: HostName | None = setting(
+        "Our name in Authentication-Results headers.", default=None, example='"mx.example.org"', later="used"
+    )
+    trusted_authserv_ids: tuple[Text, ...] = setting(
+        "Names of verifying milters that run before us and remove forgeries of their own name.",
+        default=(),
+        example='["dkim.example.org"]',
+        later="used",
+    )
+    state: StateUrl = setting(
+        "Where counters and decisions are kept: `sqlite:///` and the absolute path of a file, so four slashes.",
+        default="sqlite:////var/lib/delivery-pools/state.db",
+        example='"sqlite:////var/lib/delivery-pools/state.db"',
+    )
+    ticket_key_file: AbsolutePath = setting(
+        "File with the keys of the ticket that a message carries from the first pass to the second.",
+        default="/etc/delivery-pools/ticket.keys",
+        example='"/etc/delivery-pools/ticket.keys"',
+    )
+    profile: Literal["hop", "express"] = setting(
+        "How Postfix is set up: `hop` for every Postfix, `express` for dedicated outbound relays only.",
+        default="hop",
+        example='"hop"',
+    )
+    fast_path: Literal["auto", "off"] = setting(
+        "Whether mail with external recipients only may skip the hop (profile `hop`). This version has no fast path:"
+        " all mail takes the hop.",
+        default="auto",
+        example='"off"',
+    )
+    shadow: StrictBool = setting(
+        "Decide and record, but let all mail leave by `normal`: to watch before you switch.",
+        default=False,
+        example="true",
+    )
+    pools: dict[PoolName, Pool] = Field(
+        description="Pools by name: lower-case letters, digits and hyphens, at most 30 characters."
+    )
+    dns: Dns = Field(default_factory=Dns)
+    milter: Milter = Field(default_factory=Milter)
+    policy: Policy = Field(default_factory=Policy)
+    socketmap: Socketmap = Field(default_factory=Socketmap)
+    limits: ServiceLimits = Field(default_factory=ServiceLimits)
+    outbound_policies: tuple[OutboundPolicy, ...] = setting(
+        "Outbound policies.", default=(), example="[]", later="enforced"
+    )
+    groups: dict[str, tuple[MailAddress, ...]] = Field(
+        default_factory=dict,
+        description="Groups for outbound policies, each a name and its addresses.",
+        json_schema_extra={"example": '["alice@example.org", "bob@example.org"]', "later": "used", "secret": False},
+    )
+    spam: Spam = Field(default_factory=Spam)
+    forwarding: Forwarding = Field(default_factory=Forwarding)
+    bounces: Bounces = Field(default_factory=Bounces)
+    alerts: Alerts = Field(default_factory=Alerts)
+    pins: tuple[Pin, ...] = setting("Pins.", default=(), example="[]")
+
+    @property
+    def state_path(self) -> str:
+        """Absolute path of the SQLite file."""
+        return state_path(self.state)
+
+    @cached_property
+    def _accepted(self) -> frozenset[str]:
+        return frozenset(self.accepted_domains)
+
+    def is_accepted_domain(self, domain: str) -> bool:
+        """Tell whether the users of a domain are ours. Any spelling will do; a subdomain is another domain."""
+        return normalise_domain(domain) in self._accepted
+
+    def is_trusted_client(self, address: str) -> bool:
+        """Tell whether a client may send without SASL. What is no IP address is not trusted."""
+        client = client_ip(address)
+        return client is not None and any(client in network for network in self.trusted_networks)
+
+    def effective_lines(self) -> list[str]:
+        """Return one line `key = value` for every setting, defaults included, secrets masked: for the start log."""
+        return effective_lines(self)
+
+    def not_in_effect(self) -> tuple[str, ...]:
+        """Return a warning for each key that the operator has set and that this version does nothing with."""
+        return tuple(keys_without_effect(self))
+
+
+def parse_settings(text: str, filename: str) -> Settings:
+    """Return the settings of a TOML text; `filename` is for the messages only.
+
+    Raises SettingsError with all errors, in the order of the file; nothing else, whatever the text.
+    """
+    document, lines = read_toml(text, filename)
+    findings = findings_across_keys(document)
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        findings += findings_of(error, Settings)
+    else:
+        if not findings:
+            return settings
+    raise SettingsError(located(findings, lines, filename))
+
+
+def built_in_defaults() -> Settings:
+    """Return settings for trying things out without a file: documentation addresses, no accepted domain."""
+    pools: dict[str, Any] = {
+        name: {"addresses": [f"192.0.2.{number}", f"2001:db8::{number}"], "helo": helo}
+        for name, number, helo in (
+            ("normal", 10, "mail.example.org"),
+            ("high-risk", 20, "mail-high-risk.example.org"),
+            ("relay", 30, "mail-relay.example.org"),
+        )
+    }
+    return Settings.model_validate({"accepted_domains": [], "pools": pools})

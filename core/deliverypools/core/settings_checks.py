@@ -1,0 +1,176 @@
+"""Checks of the settings that concern more than one key.
+
+They look at the document as it was read, not at the finished settings: a mistake in one key must not hide another.
+What has the wrong shape is passed over here; the tables complain about it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+from deliverypools.core.settings_errors import Finding, did_you_mean, key_text
+from deliverypools.core.settings_tables import Milter, Pin, Policy, Socketmap
+from deliverypools.core.settings_values import (
+    IpAddress,
+    any_text,
+    duration_seconds,
+    ip_address,
+    pool_name,
+    shown,
+    socket_text,
+)
+from deliverypools.core.toml_lines import TomlPath
+
+REQUIRED_POOLS: Final = ("normal", "high-risk", "relay")
+PIN_CRITERIA: Final = tuple(name for name in Pin.model_fields if name != "pool")
+POLICY_SCOPES: Final = ("senders", "domains", "groups", "except_senders", "except_domains", "except_groups")
+_MOST_COMPARED: Final = 1000
+_MOST_LISTED: Final = 30
+_NUMBERED: Final = re.compile(r"(.+)-[0-9]+")
+
+
+def findings_across_keys(document: dict[str, Any]) -> list[Finding]:
+    """Return every mistake that only shows when several keys are looked at together."""
+    return [
+        *_accepted_domains(document),
+        *_pool_names(document),
+        *_pool_addresses(document),
+        *_pins(document),
+        *_lifetimes(document),
+        *_sockets(document),
+        *_outbound_policies(document),
+    ]
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _elements(value: object) -> Iterator[tuple[int, Any]]:
+    return enumerate(value if isinstance(value, list) else [])
+
+
+def _accepted_domains(document: dict[str, Any]) -> Iterator[Finding]:
+    if document.get("accepted_domains") == []:
+        yield Finding(
+            ("accepted_domains",), 'is empty; write the domains whose users are yours, for example ["example.org"]'
+        )
+
+
+def _pool_names(document: dict[str, Any]) -> Iterator[Finding]:
+    pools = document.get("pools")
+    if not isinstance(pools, dict):
+        return
+    missing = [name for name in REQUIRED_POOLS if name not in pools]
+    others = [name for name in islice(pools, _MOST_COMPARED) if name not in REQUIRED_POOLS] if missing else []
+    for name in missing:
+        meant = [other for other in others if did_you_mean(other, (name,))]
+        if not meant:
+            yield Finding(("pools",), f'pool "{name}" is missing; write a table [pools.{name}] with addresses and helo')
+        elif _parsed(pool_name, meant[0]) is not None:
+            # Any other misspelling is no name for a pool ("high_risk") and is reported as that.
+            yield Finding(("pools", meant[0]), f'pool "{name}" is missing; rename this one or write [pools.{name}] too')
+    for name in pools:
+        numbered = _NUMBERED.fullmatch(name)
+        if numbered and numbered[1] in pools:
+            yield Finding(
+                ("pools", name),
+                f'pool "{numbered[1]}" uses names like "pool-{name}" for its single addresses; choose another name',
+            )
+
+
+def _pool_addresses(document: dict[str, Any]) -> Iterator[Finding]:
+    first: dict[IpAddress, TomlPath] = {}
+    for name, pool in _table(document.get("pools")).items():
+        for index, text in _elements(_table(pool).get("addresses")):
+            address = _parsed(ip_address, text)
+            if address is None:
+                continue
+            path: TomlPath = ("pools", name, "addresses", index)
+            owner = first.setdefault(address, path)
+            if owner != path and owner[1] == name:
+                yield Finding(path, f"{address} is listed twice; remove one")
+            elif owner != path:
+                yield Finding(
+                    path, f"{address} is in [{key_text(owner[:2])}] already; give each pool its own addresses"
+                )
+
+
+def _pins(document: dict[str, Any]) -> Iterator[Finding]:
+    pools = _table(document.get("pools"))
+    for index, pin in _elements(document.get("pins")):
+        if not isinstance(pin, dict):
+            continue
+        given = [name for name in PIN_CRITERIA if name in pin]
+        if not given and not set(pin) - {"pool"}:
+            yield Finding(("pins", index), f"says for no mail; write one of {', '.join(PIN_CRITERIA)}")
+        if len(given) > 1:
+            yield Finding(("pins", index), f"has {' and '.join(given)}; write a [[pins]] table for each")
+        pool = pin.get("pool")
+        # A required pool that is missing has been reported, once.
+        if isinstance(pool, str) and pools and pool not in pools and pool not in REQUIRED_POOLS:
+            yield Finding(("pins", index, "pool"), _undefined(pool, "pools", pools))
+
+
+def _undefined(name: str, kind: str, defined: Iterable[str]) -> str:
+    listed = sorted(choice for choice in islice(defined, _MOST_LISTED) if choice.isprintable())
+    return f"{shown(name)} is not defined. Defined {kind}: {', '.join(listed) or 'none'}."
+
+
+def _lifetimes(document: dict[str, Any]) -> Iterator[Finding]:
+    milter = _table(document.get("milter"))
+    texts = {
+        name: milter.get(name, Milter.model_fields[name].default) for name in ("undecided_after", "ticket_lifetime")
+    }
+    undecided_after, ticket_lifetime = (_parsed(duration_seconds, text) for text in texts.values())
+    if undecided_after is not None and ticket_lifetime is not None and ticket_lifetime <= undecided_after:
+        at = "ticket_lifetime" if "ticket_lifetime" in milter else "undecided_after"
+        yield Finding(
+            ("milter", at),
+            f'ticket_lifetime ("{texts["ticket_lifetime"]}") must be longer than undecided_after'
+            f' ("{texts["undecided_after"]}"): a ticket has to outlive the waiting',
+        )
+
+
+def _sockets(document: dict[str, Any]) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for name, table in (("milter", Milter), ("policy", Policy), ("socketmap", Socketmap)):
+        written = _table(document.get(name))
+        socket = _parsed(socket_text, written.get("socket", table.model_fields["socket"].default))
+        owner = first.setdefault(socket, name) if socket else name
+        if owner != name:
+            at = name if "socket" in written else owner
+            yield Finding((at, "socket"), f"is the socket of both {owner} and {name}; give each its own")
+
+
+def _outbound_policies(document: dict[str, Any]) -> Iterator[Finding]:
+    groups = _table(document.get("groups"))
+    seen: set[str] = set()
+    for index, policy in _elements(document.get("outbound_policies")):
+        if not isinstance(policy, dict):
+            continue
+        path: TomlPath = ("outbound_policies", index)
+        name = _parsed(any_text, policy.get("name"))
+        if name in seen:
+            yield Finding((*path, "name"), f"{shown(name)} is the name of another policy already; choose another")
+        if name is not None:
+            seen.add(name)
+        if name == "default" and (scope := [key for key in POLICY_SCOPES if policy.get(key)]):
+            yield Finding(
+                (*path, scope[0]), 'the policy "default" applies to everybody else; give a policy with a scope a name'
+            )
+        for key in ("groups", "except_groups"):
+            for position, group in _elements(policy.get(key)):
+                if isinstance(group, str) and group.strip() not in groups:
+                    yield Finding((*path, key, position), _undefined(group, "groups", groups))
+
+
+def _parsed(parse: Any, value: object) -> Any:
+    """Return a value as its parser sees it; None for one that the parser refuses, which is reported elsewhere."""
+    try:
+        return parse(value)
+    except ValueError:
+        return None

@@ -1,0 +1,330 @@
+"""The tables of the settings file: every key with its kind, default, example and purpose.
+
+The keys are an interface (operators' files); `docs/settings.md` and the error messages are made from what stands
+here. Checks that concern more than one key are in `settings_checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
+from deliverypools.core.settings_values import (
+    AbsolutePath,
+    AccountName,
+    Address,
+    Count,
+    Domain,
+    Duration,
+    DurationOrSeconds,
+    HeaderSign,
+    HostName,
+    InetSocket,
+    MailAddress,
+    Network,
+    PoolName,
+    Resolver,
+    Seconds,
+    ServiceText,
+    SocketText,
+    Text,
+    UnixSocket,
+    WebUrl,
+    client_ip,
+    socket_address,
+)
+
+SOCKET_DIRECTORY = "/var/spool/postfix/delivery-pools"
+
+
+def setting(
+    description: str, *, example: str, default: Any = ..., later: str = "", secret: bool = False, **limits: Any
+) -> Any:
+    """Describe one key: `example` is a value in TOML, `later` what this version does not do with it.
+
+    `limits` are pydantic's own (`ge`, `le`, `min_length`). A default is written as an operator would write it.
+    """
+    notes: dict[str, Any] = {"example": example, "later": later, "secret": secret}
+    return Field(default, description=description, json_schema_extra=notes, **limits)
+
+
+class Table(BaseModel):
+    """A table of the settings file: cannot be changed once read, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Pool(Table):
+    """A named group of source addresses. `normal`, `high-risk` and `relay` always exist; add pools of your own."""
+
+    addresses: tuple[Address, ...] = setting(
+        "Source addresses of this pool, IPv4 and IPv6. No two pools share an address.",
+        example='["192.0.2.10", "2001:db8::10"]',
+        min_length=1,
+    )
+    helo: HostName = setting(
+        "Host name that this pool says in HELO; it should resolve to the addresses, and they to it.",
+        example='"mail.example.org"',
+    )
+
+
+class Dns(Table):
+    """Questions to the DNS."""
+
+    nameservers: tuple[Resolver, ...] = setting(
+        "Resolvers to ask, each with an optional port. Empty: those of /etc/resolv.conf.",
+        default=(),
+        example='["127.0.0.1", "[::1]:5353"]',
+    )
+    timeout_seconds: Seconds = setting(
+        "How long one question may take, all resolvers together. What takes longer is unknown, never no.",
+        default=5.0,
+        example="5.0",
+        gt=0,
+        le=60,
+    )
+    servfail_cache_seconds: Seconds = setting(
+        "How long a failure (SERVFAIL, time-out) is remembered before the question is asked again.",
+        default=30.0,
+        example="30.0",
+        ge=0,
+        le=3600,
+    )
+
+
+class _Listening(Table):
+    socket: SocketText
+
+    @property
+    def socket_address(self) -> UnixSocket | InetSocket:
+        """The socket in parts."""
+        return socket_address(self.socket)
+
+
+class Milter(_Listening):
+    """The daemon `delivery-pools milter`."""
+
+    socket: SocketText = setting(
+        "Where Postfix reaches the milter: `unix:/path` (at most 107 bytes) or `inet:HOST:PORT`.",
+        default=f"unix:{SOCKET_DIRECTORY}/milter.sock",
+        example='"inet:127.0.0.1:8891"',
+    )
+    workers: Count = setting("Number of worker processes.", default=4, example="4", ge=1, le=64)
+    undecided_after: Duration = setting(
+        "How long a message that cannot be decided waits in the queue before it leaves by `high-risk`. Must lie below"
+        " Postfix's `maximal_queue_lifetime` and `bounce_queue_lifetime`.",
+        default="4h",
+        example='"4h"',
+    )
+    ticket_lifetime: Duration = setting(
+        "How old a ticket may be. Longer than `undecided_after` and than Postfix's `maximal_queue_lifetime`.",
+        default="14d",
+        example='"14d"',
+    )
+    drain_seconds: DurationOrSeconds = setting(
+        "How long a worker that is told to stop may finish the messages it has begun: seconds, or a time.",
+        default="20s",
+        example='"20s"',
+    )
+
+
+class Policy(_Listening):
+    """The daemon `delivery-pools policy`."""
+
+    socket: SocketText = setting(
+        "Where Postfix reaches the policy service: `unix:/path` or `inet:HOST:PORT`.",
+        default=f"unix:{SOCKET_DIRECTORY}/policy.sock",
+        example='"inet:127.0.0.1:8892"',
+    )
+
+
+class Socketmap(_Listening):
+    """Look-ups of SRS addresses, by the policy daemon."""
+
+    socket: SocketText = setting(
+        "Where Postfix reaches the socketmap service: `unix:/path` or `inet:HOST:PORT`.",
+        default=f"unix:{SOCKET_DIRECTORY}/socketmap.sock",
+        example='"inet:127.0.0.1:8893"',
+        later="used",
+    )
+
+
+class Limits(Table):
+    """Service limits of one kind of client, per responsible account. 0 means none."""
+
+    recipients_per_day: Count = setting(
+        "Recipients per rolling 24 hours. Mail beyond leaves by `high-risk`.", default=0, example="10000", ge=0
+    )
+    messages_per_minute: Count = setting("Messages per minute.", default=0, example="30", ge=0, later="enforced")
+    recipients_per_message: Count = setting(
+        "Recipients of one message.", default=0, example="1000", ge=0, later="enforced"
+    )
+    external_recipients_per_tenant_per_day: Count = setting(
+        "External recipients per day, for all accounts of an accepted domain together.",
+        default=0,
+        example="50000",
+        ge=0,
+        later="enforced",
+    )
+
+
+class ServiceLimits(Limits):
+    """Service limits of SASL accounts, per responsible account. 0 means none."""
+
+    recipients_per_day: Count = setting(
+        "Recipients per rolling 24 hours. Mail beyond leaves by `high-risk`.", default=10000, example="10000", ge=0
+    )
+    messages_per_minute: Count = setting("Messages per minute.", default=30, example="30", ge=0, later="enforced")
+    recipients_per_message: Count = setting(
+        "Recipients of one message.", default=1000, example="1000", ge=0, later="enforced"
+    )
+    trusted: Limits = Field(
+        default_factory=Limits, description="The same limits for clients in `trusted_networks`. None by default."
+    )
+
+
+class OutboundPolicy(Table):
+    """Sending limits for some accounts. The policy named "default" applies to everybody whom no other one names."""
+
+    name: Text = setting("Name of the policy, for logs and alerts.", example='"sales"')
+    priority: Count = setting("The policy with the highest priority applies.", default=0, example="10")
+    senders: tuple[MailAddress, ...] = setting("Accounts it applies to.", default=(), example='["alice@example.org"]')
+    domains: tuple[Domain, ...] = setting(
+        "Domains it applies to, subdomains included.", default=(), example='["sales.example.org"]'
+    )
+    groups: tuple[Text, ...] = setting("Groups of `[groups]` it applies to.", default=(), example='["sales"]')
+    except_senders: tuple[MailAddress, ...] = setting(
+        "Accounts it does not apply to.", default=(), example='["boss@example.org"]'
+    )
+    except_domains: tuple[Domain, ...] = setting(
+        "Domains it does not apply to.", default=(), example='["eu.sales.example.org"]'
+    )
+    except_groups: tuple[Text, ...] = setting("Groups it does not apply to.", default=(), example='["managers"]')
+    external_recipients_per_hour: Count = setting(
+        "Recipients outside the accepted domains per hour; 0: no limit.", default=0, example="500", ge=0
+    )
+    internal_recipients_per_hour: Count = setting(
+        "Recipients in the accepted domains per hour; 0: no limit.", default=0, example="0", ge=0
+    )
+    recipients_per_day: Count = setting(
+        "Recipients per day; 0: the service limit.", default=0, example="1000", ge=0, le=10000
+    )
+    over_limit: Literal["high-risk", "restrict-until-tomorrow", "restrict", "alert"] = setting(
+        "What happens beyond a limit: the mail leaves by `high-risk`; the account cannot send until the next day (UTC),"
+        " or until an administrator releases it; or only an alert.",
+        default="high-risk",
+        example='"restrict"',
+    )
+    automatic_forwarding: Literal["on", "off", "automatic"] = setting(
+        "Whether mailboxes may forward outside by themselves; `automatic` means `off`.", default="on", example='"off"'
+    )
+    restricted_mail: Literal["high-risk", "hold"] = setting(
+        "What happens to accepted mail of an account that has been restricted since.",
+        default="high-risk",
+        example='"hold"',
+    )
+
+
+class SpamCeilings(Table):
+    """How many spam verdicts are more than mistakes of the scanner. 0 means no ceiling."""
+
+    verdicts_per_account_per_hour: Count = setting(
+        "Spam verdicts per hour for one account.", default=0, example="20", ge=0, later="enforced"
+    )
+    verdicts_per_tenant_per_hour: Count = setting(
+        "Spam verdicts per hour for one accepted domain.", default=0, example="200", ge=0, later="enforced"
+    )
+
+
+class Spam(Table):
+    """What tells that a message is spam."""
+
+    headers: tuple[HeaderSign, ...] = setting(
+        'Headers by which scanners that run before us mark spam: `"Name: value"` matches a value that begins so,'
+        ' `"Name"` one that means yes.',
+        default=("X-Spam-Flag: YES", "X-Spam: Yes", "X-Spam-Status: Yes"),
+        example='["X-Spam-Flag: YES", "X-Our-Scanner"]',
+    )
+    rspamd: WebUrl | None = setting(
+        "rspamd's worker to ask.", default=None, example='"http://127.0.0.1:11333"', later="used"
+    )
+    spamd: ServiceText | None = setting(
+        "SpamAssassin's spamd to ask.", default=None, example='"127.0.0.1:783"', later="used"
+    )
+    clamd: ServiceText | None = setting(
+        "ClamAV's clamd to ask.", default=None, example='"unix:/run/clamav/clamd.ctl"', later="used"
+    )
+    ceilings: SpamCeilings = Field(default_factory=SpamCeilings, description="Spam verdicts that restrict an account.")
+
+
+class Forwarding(Table):
+    """Mail that arrived from outside and leaves again."""
+
+    srs_domain: HostName | None = setting(
+        "Domain of rewritten senders (SRS).", default=None, example='"srs.example.org"', later="used"
+    )
+    srs_secret_file: AbsolutePath | None = setting(
+        "File with the keys of SRS.", default=None, example='"/etc/delivery-pools/srs.keys"', later="used"
+    )
+    authenticated_forward_pool: Literal["relay", "normal"] = setting(
+        "Pool of forwarded mail whose sender was authenticated on arrival.",
+        default="relay",
+        example='"normal"',
+        later="used",
+    )
+    unauthenticated_forward: Literal["relay", "high-risk", "reject"] = setting(
+        "What happens to other forwarded mail.", default="relay", example='"high-risk"', later="used"
+    )
+
+
+class Bounces(Table):
+    """Bounces and backscatter."""
+
+    drop_backscatter: StrictBool = setting(
+        "Drop bounces for mail from dubious sources instead of sending them, and record them in the drop ledger.",
+        default=False,
+        example="true",
+        later="used",
+    )
+    backscatter_lists: tuple[Domain, ...] = setting(
+        "DNS lists of servers that send backscatter; asked for null senders and postmaster@ only.",
+        default=(),
+        example='["ips.backscatterer.org"]',
+        later="used",
+    )
+
+
+class Alerts(Table):
+    """Who is told when a limit is exceeded or an account restricted."""
+
+    mail_to: tuple[MailAddress, ...] = setting(
+        "Addresses that get a message.", default=(), example='["postmaster@example.org"]', later="used"
+    )
+    webhook: WebUrl | None = setting(
+        "URL that gets a POST request.",
+        default=None,
+        example='"https://alerts.example.org/hook"',
+        later="used",
+        secret=True,
+    )
+
+
+class Pin(Table):
+    """The operator's own word: this mail leaves by that pool. Name one of sender, domain, sasl_username, client.
+
+    Matches submitted and trusted mail only. The first pin that matches wins.
+    """
+
+    sender: MailAddress | None = setting("Envelope sender.", default=None, example='"news@example.org"')
+    domain: Domain | None = setting(
+        "Domain of the envelope sender, subdomains included.", default=None, example='"lists.example.org"'
+    )
+    sasl_username: AccountName | None = setting("Login, in any case.", default=None, example='"newsletter"')
+    client: Network | None = setting("Address or network of the client.", default=None, example='"192.0.2.64/28"')
+    pool: PoolName = setting("Pool that the mail leaves by; it must be defined.", example='"high-risk"')
+
+    def contains(self, client_address: str) -> bool:
+        """Tell whether the client's address lies in the pinned network; what is no address does not."""
+        address = client_ip(client_address)
+        return self.client is not None and address is not None and address in self.client

@@ -1,0 +1,92 @@
+"""Settings as text: the lines of the start log, and the warnings about keys without effect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from deliverypools.core.settings_errors import key_text
+from deliverypools.core.settings_values import Nameserver, masked_url
+from deliverypools.core.toml_lines import TomlPath
+
+NOT_SET: Final = "(not set)"
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def notes_of(field: FieldInfo) -> Mapping[str, Any]:
+    """Return what `settings_tables.setting` noted about a key."""
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+
+
+def effective_lines(table: BaseModel, path: TomlPath = ()) -> list[str]:
+    """Return one line `key = value` for every setting of a table and of those below it, secrets masked."""
+    lines: list[str] = []
+    for name, field in type(table).model_fields.items():
+        value, at = getattr(table, name), (*path, name)
+        if isinstance(value, BaseModel):
+            lines += effective_lines(value, at)
+        elif isinstance(value, dict):
+            for key, element in value.items():
+                below = (*at, key)
+                lines += effective_lines(element, below) if isinstance(element, BaseModel) else [_line(below, element)]
+        else:
+            lines.append(_line(at, _fit_for_log(value, field)))
+    return lines
+
+
+def keys_without_effect(table: BaseModel, path: TomlPath = ()) -> Iterator[str]:
+    """Yield a warning for each key that was set, to something else than its default, and that nothing reads yet."""
+    for name, field in type(table).model_fields.items():
+        if name not in table.model_fields_set:
+            continue
+        value, later = getattr(table, name), notes_of(field).get("later")
+        if later:
+            if value != field.get_default(call_default_factory=True):
+                yield f"{key_text((*path, name))}: not {later} by this version"
+        elif isinstance(value, BaseModel):
+            yield from keys_without_effect(value, (*path, name))
+
+
+def _line(path: TomlPath, value: object) -> str:
+    return f"{key_text(path)} = {toml_value(value)}"
+
+
+def _fit_for_log(value: object, field: FieldInfo) -> object:
+    """Return a value without its secrets, times with the unit that an operator would write."""
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        is_secret = notes_of(field).get("secret") or "@" in urlsplit(value).netloc
+        return masked_url(value) if is_secret else value
+    # Only times have a default that is text and a value that is none.
+    if isinstance(value, float) and isinstance(field.default, str):
+        return duration_text(value)
+    return value
+
+
+def duration_text(seconds: float) -> object:
+    """Return whole seconds as number and largest unit that fits, as in "4h"; others stay a number."""
+    for size, unit in _UNITS:
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return seconds
+
+
+def toml_value(value: object) -> str:
+    """Return a value as TOML; what is not set, which TOML cannot say, as "(not set)"."""
+    match value:
+        case None:
+            return NOT_SET
+        case bool() | int() | float():
+            return str(value).lower()
+        case Nameserver(address, port):
+            return json.dumps(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+        case tuple() | list():
+            return f"[{', '.join(toml_value(element) for element in value)}]"
+        case BaseModel():
+            pairs = ((name, getattr(value, name)) for name in type(value).model_fields)
+            return f"{{{', '.join(f'{name} = {toml_value(held)}' for name, held in pairs if held is not None)}}}"
+    return json.dumps(str(value), ensure_ascii=False)

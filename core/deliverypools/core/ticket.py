@@ -1,0 +1,213 @@
+"""The ticket: what the first pass knows and the egress pass needs, bound to one message.
+
+Here is its content and what it is bound to; sealing (authenticated encryption) is `deliverypools.milter.seal`.
+Copies of a ticket lie in local mailboxes, so it must be worthless on any other message: it holds digests of From,
+Date and Message-ID, of Subject, and of the first part of the body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from deliverypools.core.addresses import normalise_address
+from deliverypools.core.facts import Answer, Finding, Ingress, Origin
+from deliverypools.core.headers import Headers
+
+HEADER: Final = "X-Delivery-Pool-Ticket"
+
+BOUND_FIELDS: Final = ("From", "Date", "Message-ID")
+"""With these and Subject a ticket is bound; REINJECT listeners ask for these alone, filters rewrite the rest."""
+
+BODY_BYTES: Final = 64 * 1024
+"""So much of the body is bound, white space left out: transports fold lines and add line ends."""
+
+_VERSION: Final = 1
+_DIGEST_BYTES: Final = 12
+_RECIPIENT_DIGEST_BYTES: Final = 6
+_MOST_RECIPIENT_DIGESTS: Final = 2000
+_USES_PER_RECIPIENT: Final = 1000
+_FOLD_AT: Final = 76
+
+
+class TicketError(ValueError):
+    """A ticket is not what it should be; the text says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Digests of the message that a ticket belongs to."""
+
+    fields: str
+    subject: str
+    body: str
+
+    @classmethod
+    def of(cls, headers: Headers, body: BodyDigest) -> Binding:
+        """Make the binding of a message."""
+        return cls(_fields_digest(headers, BOUND_FIELDS), _fields_digest(headers, ("Subject",)), body.hexdigest())
+
+    def difference(self, other: Binding, *, after_filter: bool = False) -> str:
+        """Say in which part two messages differ, or return ""; after a content filter only the fields count."""
+        if self.fields != other.fields:
+            return "/".join(BOUND_FIELDS)
+        if after_filter:
+            return ""
+        if self.subject != other.subject:
+            return "Subject"
+        return "body" if self.body != other.body else ""
+
+
+class BodyDigest:
+    """A digest of the first part of a body, fed chunk by chunk, blind to white space."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        self._missing = BODY_BYTES
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk."""
+        if self._missing:
+            solid = chunk.translate(None, b" \t\r\n")[: self._missing]
+            self._hash.update(solid)
+            self._missing -= len(solid)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether more chunks would change nothing."""
+        return not self._missing
+
+    def hexdigest(self) -> str:
+        """Return the digest of what was fed."""
+        return self._hash.hexdigest()
+
+
+def _fields_digest(headers: Headers, names: Iterable[str]) -> str:
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for name in names:
+        for value in headers.all(name):
+            digest.update(
+                name.lower().encode() + b":" + "".join(value.split()).encode(errors="surrogateescape") + b"\n"
+            )
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """What is carried from pass to pass."""
+
+    ticket_id: str
+    """Random; the same for the whole life of a message."""
+    made_at: float
+    """Seconds since the epoch at which the message was accepted: age and undecided time count from here."""
+    first_queue_id: str
+    origin: Origin | None
+    """None for a message that came to the egress pass without a valid ticket."""
+    origin_problem: str = ""
+    binding: Binding
+    recipient_count: int
+    recipient_digests: frozenset[str] = frozenset()
+    pool: str = ""
+    """The decision of the last egress pass, "" before the first."""
+    rule: str = ""
+
+    def accepted_recipient(self, address: str) -> bool:
+        """Tell whether the message was accepted for this recipient."""
+        return recipient_digest(self.ticket_id, address) in self.recipient_digests
+
+    @property
+    def most_uses(self) -> int:
+        """How many queue files may carry this ticket to the egress pass: aliases to many ~/.forward make many."""
+        return _USES_PER_RECIPIENT * max(1, self.recipient_count)
+
+    def to_json(self) -> bytes:
+        """Return the content as compact JSON, to be sealed."""
+        origin = self.origin
+        content: dict[str, object] = {
+            "v": _VERSION,
+            "id": self.ticket_id,
+            "t": round(self.made_at),
+            "q": self.first_queue_id,
+            "b": [self.binding.fields, self.binding.subject, self.binding.body],
+            "n": self.recipient_count,
+            "r": sorted(self.recipient_digests),
+            "d": [self.pool, self.rule],
+        }
+        if origin is None:
+            content["p"] = self.origin_problem
+        else:
+            content["o"] = {
+                "i": origin.ingress.value,
+                "a": origin.account,
+                "s": origin.envelope_sender,
+                "c": origin.client_address,
+                "l": [origin.over_limit.answer.value, origin.over_limit.evidence],
+                "x": origin.spam,
+            }
+        return json.dumps(content, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Ticket:
+        """Read what `to_json` wrote.
+
+        Raises:
+            TicketError: the content is of another version, or not a ticket's.
+        """
+        try:
+            values: Mapping[str, Any] = json.loads(content)
+            if values["v"] != _VERSION:
+                raise TicketError(f"of another version ({values['v']})")
+            pool, rule = values["d"]
+            return cls(
+                ticket_id=str(values["id"]),
+                made_at=float(values["t"]),
+                first_queue_id=str(values["q"]),
+                origin=_origin(values["o"]) if "o" in values else None,
+                origin_problem=str(values.get("p", "")),
+                binding=Binding(*map(str, values["b"])),
+                recipient_count=int(values["n"]),
+                recipient_digests=frozenset(map(str, values["r"])),
+                pool=str(pool),
+                rule=str(rule),
+            )
+        except TicketError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TicketError("content cannot be read") from error
+
+
+def _origin(values: Mapping[str, Any]) -> Origin:
+    answer, evidence = values["l"]
+    return Origin(
+        ingress=Ingress(values["i"]),
+        account=str(values["a"]),
+        envelope_sender=str(values["s"]),
+        client_address=str(values["c"]),
+        over_limit=Finding(Answer(answer), str(evidence)),
+        spam=str(values["x"]),
+    )
+
+
+def recipient_digest(ticket_id: str, address: str) -> str:
+    """Return the digest under which a ticket remembers a recipient: meaningless outside this ticket."""
+    text = f"{ticket_id}\0{normalise_address(address)}"
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=_RECIPIENT_DIGEST_BYTES).hexdigest()
+
+
+def recipient_digests(ticket_id: str, recipients: Iterable[str]) -> frozenset[str]:
+    """Return the digests of the recipients, of the first 2,000 where there are more: a header has its limits."""
+    digests = (recipient_digest(ticket_id, address) for address in recipients)
+    return frozenset(digest for _, digest in zip(range(_MOST_RECIPIENT_DIGESTS), digests, strict=False))
+
+
+def fold(token: str) -> str:
+    """Return a header value in short lines: Postfix breaks lines beyond 988 characters by itself (RFC 5322 2.2.3)."""
+    return "\n\t".join(token[start : start + _FOLD_AT] for start in range(0, len(token), _FOLD_AT))
+
+
+def unfold(value: str) -> str:
+    """Return the token in a header value, whatever white space transport has put into it."""
+    return "".join(value.split())

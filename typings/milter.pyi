@@ -1,0 +1,109 @@
+"""The C module of pymilter 1.0.5, as built with libmilter 8.17 (FFR_WORKERS_POOL: any thread runs any callback)."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+ACCEPT: Final[int]
+ADDHDRS: Final[int]
+ADDRCPT: Final[int]
+ADDRCPT_PAR: Final[int]
+ALL_OPTS: Final[int]
+CHGBODY: Final[int]
+CHGFROM: Final[int]
+CHGHDRS: Final[int]
+CONTINUE: Final[int]
+CURR_ACTS: Final[int]
+DELRCPT: Final[int]
+DISCARD: Final[int]
+FAILURE: Final[int]
+MODBODY: Final[int]
+M_CONNECT: Final[int]
+M_DATA: Final[int]
+M_ENVFROM: Final[int]
+M_ENVRCPT: Final[int]
+M_EOH: Final[int]
+M_EOM: Final[int]
+M_HELO: Final[int]
+NOREPLY: Final[int]
+P_HDR_LEADSPC: Final[int]
+P_NOBODY: Final[int]
+P_NOCONNECT: Final[int]
+P_NODATA: Final[int]
+P_NOEOH: Final[int]
+P_NOHDRS: Final[int]
+P_NOHELO: Final[int]
+P_NOMAIL: Final[int]
+P_NORCPT: Final[int]
+P_NOUNKNOWN: Final[int]
+P_NR_BODY: Final[int]
+P_NR_CONN: Final[int]
+P_NR_DATA: Final[int]
+P_NR_EOH: Final[int]
+P_NR_HDR: Final[int]
+P_NR_HELO: Final[int]
+P_NR_MAIL: Final[int]
+P_NR_RCPT: Final[int]
+P_NR_UNKN: Final[int]
+P_RCPT_REJ: Final[int]
+P_SKIP: Final[int]
+QUARANTINE: Final[int]
+REJECT: Final[int]
+SETSYMLIST: Final[int]
+SKIP: Final[int]
+SUCCESS: Final[int]
+TEMPFAIL: Final[int]
+V1_ACTS: Final[int]
+V2_ACTS: Final[int]
+VERSION: Final[int]
+
+class error(Exception): ...
+
+class _Context:
+    """One connection of the MTA; only libmilter makes these, and the module does not export the class."""
+
+    def getsymval(self, sym: str, /) -> str | None:
+        """The macro's value; UnicodeDecodeError when it is not UTF-8."""
+    def setreply(self, rcode: str, xcode: str | None, msg: str = ..., /, *ml: str) -> None: ...
+    def addheader(self, field: str, value: str, idx: int = -1, /) -> None: ...
+    def chgheader(self, field: str, idx: int, value: str | None, /) -> None: ...
+    def addrcpt(self, rcpt: str, params: str | None = None, /) -> None: ...
+    def delrcpt(self, rcpt: str, /) -> None: ...
+    def replacebody(self, body: str | bytes, /) -> None: ...
+    def setpriv(self, priv: object, /) -> Any: ...
+    def getpriv(self) -> Any: ...
+    def quarantine(self, reason: str, /) -> None: ...
+    def progress(self) -> None: ...
+    def chgfrom(self, sender: str, params: str | None = None, /) -> None: ...
+    def setsymlist(self, stage: int, macros: str, /) -> None: ...
+
+def set_flags(flags: int, /) -> None: ...
+def set_connect_callback(callback: Callable[[_Context, str, int, Any], int], /) -> None: ...
+def set_helo_callback(callback: Callable[[_Context, str], int], /) -> None: ...
+def set_envfrom_callback(callback: Callable[..., int], /) -> None: ...
+def set_envrcpt_callback(callback: Callable[..., int], /) -> None: ...
+def set_header_callback(callback: Callable[[_Context, str, bytes], int], /) -> None: ...
+def set_eoh_callback(callback: Callable[[_Context], int], /) -> None: ...
+def set_body_callback(callback: Callable[[_Context, bytes], int], /) -> None: ...
+def set_eom_callback(callback: Callable[[_Context], int], /) -> None: ...
+def set_abort_callback(callback: Callable[[_Context], int], /) -> None: ...
+def set_close_callback(callback: Callable[[_Context], int], /) -> None: ...
+def set_exception_policy(policy: int, /) -> None:
+    """What an exception in a callback answers: TEMPFAIL (the default), REJECT, ACCEPT or CONTINUE."""
+
+def register(
+    name: str,
+    unknown: Callable[[_Context, str], int] | None = ...,
+    data: Callable[[_Context], int] | None = ...,
+    negotiate: Callable[[_Context, list[int]], int] | None = ...,
+) -> None: ...
+def opensocket(rmsock: bool | int, /) -> None: ...
+def main() -> None:
+    """Serves until stop() or a signal; it takes SIGTERM, SIGINT and SIGHUP from Python when run in the main thread."""
+
+def stop() -> None: ...
+def setdbg(level: int, /) -> None: ...
+def setbacklog(connections: int, /) -> None: ...
+def settimeout(seconds: int, /) -> None: ...
+def setconn(socketname: str, /) -> None: ...
+def getdiag() -> tuple[int, ...]: ...
+def getversion() -> tuple[int, int, int]: ...
