@@ -1,0 +1,17 @@
+"""The log of the daemons: one line an event, to standard error, where systemd or the terminal takes it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+
+
+def configure(program: str) -> None:
+    """Log to standard error; whatever a line holds, writing it never fails."""
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace", line_buffering=True)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, force=True, format=f"{program}[%(process)d]: %(levelname)s: %(message)s"
+    )
+    logging.raiseExceptions = False

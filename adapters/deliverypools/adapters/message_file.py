@@ -1,0 +1,26 @@
+"""Reading the header of a message file, in bounded memory."""
+
+from __future__ import annotations
+
+from email.parser import BytesHeaderParser
+from email.policy import compat32
+from pathlib import Path
+
+from deliverypools.core.headers import Headers
+
+_MOST_HEADER_BYTES = 1024 * 1024
+_MOST_FIELDS = 5000
+
+
+def read_headers(path: str) -> Headers:
+    """Return the header fields of a message in a file; what is not readable as a field is left out.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        beginning = file.read(_MOST_HEADER_BYTES)
+    fields = [
+        (str(name), str(value)) for name, value in BytesHeaderParser(policy=compat32).parsebytes(beginning).raw_items()
+    ]
+    return Headers.of(fields[:_MOST_FIELDS], is_complete=len(fields) <= _MOST_FIELDS)

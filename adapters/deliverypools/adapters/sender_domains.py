@@ -1,0 +1,160 @@
+"""Does a sender's domain have an MX or an address? Asked of DNS early, awaited with a deadline, cached.
+
+dnspython's cache keeps answers, NXDOMAIN and NODATA; SERVFAIL and time-outs it does not keep, so they are kept here
+for `dns.servfail_cache_seconds`. For accepted domains the last known answer serves while DNS fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
+from dns.rdtypes.ANY.MX import MX
+
+from deliverypools.adapters.state import State, StateUnavailable
+from deliverypools.core.facts import Answer, Finding, printable
+from deliverypools.core.settings import Settings
+
+LAST_KNOWN_SECONDS = 7 * 86_400.0
+"""How long the last known answer about an accepted domain serves while DNS fails."""
+
+_REMEMBER_EVERY_SECONDS = 3600.0
+_MOST_THREADS = 32
+_MOST_FAILURES_KEPT = 10_000
+_MOST_ANSWERS_KEPT = 20_000
+
+_log = logging.getLogger(__name__)
+
+
+class SenderDomains:
+    """Look-ups of one process, shared by its threads."""
+
+    def __init__(self, settings: Settings, state: State | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._state = state
+        self._clock = clock
+        self._resolver = _resolver(settings)
+        self._executor = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="dns")
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[Finding]] = {}
+        self._failures: OrderedDict[str, tuple[float, Finding]] = OrderedDict()
+        self._remembered: dict[str, float] = {}
+
+    def start(self, domain: str) -> Future[Finding]:
+        """Begin to look a domain up, or join the look-up that is under way."""
+        with self._lock:
+            future = self._under_way.get(domain)
+            if future is None:
+                future = self._executor.submit(self._look_up_and_remember, domain)
+                self._under_way[domain] = future
+                future.add_done_callback(lambda _done: self._forget(domain))
+            return future
+
+    def wait(self, future: Future[Finding], domain: str) -> Finding:
+        """Return what the look-up found, UNKNOWN when it takes longer than the settings allow."""
+        try:
+            return future.result(timeout=self._settings.dns.timeout_seconds + 1.0)
+        except FutureTimeout:
+            return Finding(Answer.UNKNOWN, f"{domain}: no answer from DNS in time")
+
+    def close(self) -> None:
+        """Stop; look-ups under way end by their own time-outs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self, domain: str) -> None:
+        with self._lock:
+            self._under_way.pop(domain, None)
+
+    def _look_up_and_remember(self, domain: str) -> Finding:
+        finding = self._look_up(domain)
+        if self._state is None or not self._settings.is_accepted_domain(domain):
+            return finding
+        try:
+            if finding.answer is Answer.UNKNOWN:
+                last_known = self._state.last_known_sender_domain(domain)
+                return last_known or finding
+            now = self._clock()
+            if now - self._remembered.get(domain, -_REMEMBER_EVERY_SECONDS) >= _REMEMBER_EVERY_SECONDS:
+                self._state.remember_sender_domain(domain, finding, LAST_KNOWN_SECONDS)
+                self._remembered[domain] = now
+        except StateUnavailable as error:
+            _log.warning("last known DNS answer for %s: %s", domain, error)
+        return finding
+
+    def _look_up(self, domain: str) -> Finding:
+        with self._lock:
+            kept = self._failures.get(domain)
+            if kept and kept[0] > self._clock():
+                return kept[1]
+        finding = look_up_sender_domain(self._resolver, domain, self._settings.dns.timeout_seconds)
+        if finding.answer is Answer.UNKNOWN:
+            with self._lock:
+                self._failures[domain] = (self._clock() + self._settings.dns.servfail_cache_seconds, finding)
+                self._failures.move_to_end(domain)
+                while len(self._failures) > _MOST_FAILURES_KEPT:
+                    self._failures.popitem(last=False)
+        return finding
+
+
+def _resolver(settings: Settings) -> dns.resolver.Resolver:
+    resolver = dns.resolver.Resolver(configure=not settings.dns.nameservers)
+    if settings.dns.nameservers:
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in settings.dns.nameservers]
+    resolver.cache = dns.resolver.LRUCache(_MOST_ANSWERS_KEPT)
+    # One server that hangs must leave time to ask the next.
+    resolver.timeout = max(0.5, settings.dns.timeout_seconds / 3)
+    return resolver
+
+
+def look_up_sender_domain(resolver: dns.resolver.Resolver, domain: str, timeout_seconds: float) -> Finding:
+    """Ask for MX, then A, then AAAA, in `timeout_seconds` altogether.
+
+    NXDOMAIN and NODATA are NO, a null MX (RFC 7505) is no MX; any failure is UNKNOWN unless another type answers.
+    """
+    try:
+        name = dns.name.from_text(domain) if domain else dns.name.root
+    except (dns.exception.DNSException, UnicodeError):
+        name = dns.name.root
+    if name == dns.name.root:
+        return Finding(Answer.NO, f"{printable(domain) or '(none)'}: not a domain name")
+    deadline = time.monotonic() + timeout_seconds
+    failures = []
+    for rdtype in (dns.rdatatype.MX, dns.rdatatype.A, dns.rdatatype.AAAA):
+        left = deadline - time.monotonic()
+        try:
+            if left > 0:
+                answer = resolver.resolve(name, rdtype, lifetime=left, raise_on_no_answer=False, search=False)
+                if _is_positive(answer):
+                    return Finding(Answer.YES, f"{domain}: has {dns.rdatatype.to_text(rdtype)}")
+                continue
+            failure = "timed out"
+        except dns.resolver.NXDOMAIN:
+            return Finding(Answer.NO, f"{domain}: no such domain (NXDOMAIN)")
+        except (dns.exception.DNSException, OSError) as error:
+            failure = _failure(error)
+        failures.append(f"{dns.rdatatype.to_text(rdtype)} {failure}")
+    if failures:
+        return Finding(Answer.UNKNOWN, f"{domain}: DNS cannot tell ({', '.join(failures)})")
+    return Finding(Answer.NO, f"{domain}: neither MX nor A nor AAAA")
+
+
+def _is_positive(answer: dns.resolver.Answer) -> bool:
+    if answer.rrset is None:
+        return False
+    return any(not (isinstance(record, MX) and record.exchange == dns.name.root) for record in answer.rrset)
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, dns.exception.Timeout):
+        return "timed out"
+    return "SERVFAIL" if isinstance(error, dns.resolver.NoNameservers) else type(error).__name__

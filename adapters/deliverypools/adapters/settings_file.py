@@ -1,0 +1,51 @@
+"""The settings file: where it is, and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from deliverypools.core.settings import Settings, SettingsError, parse_settings
+
+DEFAULT_PATH: Final = Path("/etc/delivery-pools/delivery-pools.toml")
+PATH_VARIABLE: Final = "DELIVERY_POOLS_CONFIG"
+MOST_BYTES: Final = 1_000_000
+_HOW_TO_NAME_IT: Final = f"name the settings file with --config FILE or the variable {PATH_VARIABLE}"
+
+
+def settings_path(option: str | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
+    """Return the path of the settings file, and whether somebody asked for it rather than the default.
+
+    The option `--config` comes before the variable DELIVERY_POOLS_CONFIG; an empty one of either counts as none.
+    """
+    named = option or environ.get(PATH_VARIABLE)
+    return (Path(named), True) if named else (DEFAULT_PATH, False)
+
+
+def load_settings(path: Path) -> Settings:
+    """Return the settings of a file. Raises SettingsError where it cannot be read or is wrong; nothing else."""
+    return parse_settings(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise SettingsError((f"{path}: there is no such file; create it, or {_HOW_TO_NAME_IT}",)) from None
+    except IsADirectoryError:
+        raise SettingsError((f"{path}: is a directory; {_HOW_TO_NAME_IT}",)) from None
+    except PermissionError:
+        raise SettingsError(
+            (f"{path}: may not be read by this user; let the user that runs delivery-pools read it",)
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise SettingsError((f"{path}: cannot be read: {error}; {_HOW_TO_NAME_IT}",)) from None
+    if len(content) > MOST_BYTES:
+        raise SettingsError((f"{path}: is larger than {MOST_BYTES} bytes; {_HOW_TO_NAME_IT}",))
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError((f"{path}:{line}: holds a byte that is no UTF-8; save the file as UTF-8",)) from None
