@@ -1,0 +1,240 @@
+"""pymilter callbacks: the only module that imports Milter. They translate events, and carry out verdicts.
+
+Traps that shape this file (all seen): an exception in a no-reply callback leaves Postfix waiting for 300 s, so
+nothing escapes a callback; the null sender is `<>` over SMTP and nothing at all otherwise; `@Milter.symlist` is
+broken on Python 3; addheader() passes CR and LF through.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ClassVar, TypeVar
+
+import Milter
+
+from deliverypools.core.addresses import domain_of, strip_brackets
+from deliverypools.core.facts import NOT_ASKED, Finding
+from deliverypools.milter.collector import CollectedMessage, Connection, MessageCollector
+from deliverypools.milter.egress_pass import EGRESS, egress_pass
+from deliverypools.milter.express_pass import express_pass
+from deliverypools.milter.first_pass import first_pass
+from deliverypools.milter.services import Services
+from deliverypools.milter.verdict import Reply, Verdict
+
+_log = logging.getLogger(__name__)
+
+_REPLIES = {
+    Reply.CONTINUE: (Milter.CONTINUE, "", ""),
+    Reply.TEMPFAIL: (Milter.TEMPFAIL, "451", "4.7.1"),
+    Reply.REJECT: (Milter.REJECT, "550", "5.7.1"),
+}
+
+F = TypeVar("F", bound=Callable[..., int])
+
+
+class Activity:
+    """How many sessions and messages a worker has in hand: a drain waits for them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._sessions = 0
+        self._messages = 0
+
+    def add(self, *, sessions: int = 0, messages: int = 0) -> None:
+        """Count sessions or messages that begin (or, negative, end)."""
+        with self._changed:
+            self._sessions += sessions
+            self._messages += messages
+            self._changed.notify_all()
+
+    def wait_for_sessions(self, timeout_seconds: float) -> bool:
+        """Wait until no session is open; tell whether that came to be."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._sessions <= 0, timeout_seconds)
+
+    def wait_for_messages(self, timeout_seconds: float) -> bool:
+        """Wait until no message is in progress; tell whether that came to be."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._messages <= 0, timeout_seconds)
+
+
+def guarded(callback: F) -> F:
+    """Keep every exception inside: the message is then answered with 451 at its end, and nothing hangs."""
+
+    @functools.wraps(callback)
+    def wrapper(self: PoolMilter, *arguments: Any) -> int:
+        try:
+            return callback(self, *arguments)
+        except BaseException:  # noqa: BLE001  (SystemExit here would end the worker)
+            _log.exception("untrapped exception in %s", callback.__name__)
+            self.has_failed = True
+            return Milter.CONTINUE
+
+    return wrapper  # type: ignore[return-value]
+
+
+class PoolMilter(Milter.Base):
+    """One connection from Postfix; one `MessageCollector` for each of its messages."""
+
+    services: ClassVar[Services]
+    activity: ClassVar[Activity]
+
+    def __init__(self) -> None:
+        self.has_failed = False
+        self._connection = Connection()
+        self._collector: MessageCollector | None = None
+        self._look_up: Future[Finding] | None = None
+        self._is_counted = False
+
+    def negotiate(self, opts: list[int]) -> int:
+        """Ask for the macros by name, whatever milter_connect_macros says in main.cf."""
+        try:
+            self._ctx.setsymlist(Milter.M_CONNECT, "j {daemon_name}")
+        except Exception:  # noqa: BLE001  (libmilter would negotiate everything instead)
+            _log.exception("the macros could not be asked for; main.cf must send j and {daemon_name}")
+        return super().negotiate(opts)
+
+    @Milter.noreply
+    @guarded
+    def connect(self, _hostname: str, _family: int, hostaddr: Any) -> int:
+        """Take the connection."""
+        self.activity.add(sessions=1)
+        self._is_counted = True
+        self._connection = Connection(
+            daemon_name=self.getsymval("{daemon_name}") or "",
+            hostname=self.getsymval("j") or "",
+            client_address=str(hostaddr[0]) if isinstance(hostaddr, tuple) and hostaddr else "",
+        )
+        return Milter.CONTINUE
+
+    @Milter.nocallback
+    def hello(self, _hostname: str) -> int:
+        """Not asked for: HELO is of no use to any rule."""
+        return Milter.CONTINUE
+
+    @Milter.nocallback
+    def unknown(self, _command: str) -> int:
+        """Not asked for."""
+        return Milter.CONTINUE
+
+    @Milter.nocallback
+    def data(self) -> int:
+        """Not asked for."""
+        return Milter.CONTINUE
+
+    @Milter.nocallback
+    def eoh(self) -> int:
+        """Not asked for."""
+        return Milter.CONTINUE
+
+    @Milter.noreply
+    @guarded
+    def envfrom(self, sender: str, *_parameters: str) -> int:
+        """Begin a message: nothing is left of the one before."""
+        self._end_message()
+        self.has_failed = False
+        settings = self.services.settings
+        self._collector = MessageCollector(
+            sender,
+            sasl_username=self.getsymval("{auth_authen}") or "",
+            more_fields=(sign.partition(":")[0].strip() for sign in settings.spam.headers),
+        )
+        self.activity.add(messages=1)
+        envelope_sender = strip_brackets(sender)
+        if envelope_sender and self._decides:
+            self._look_up = self.services.sender_domains.start(domain_of(envelope_sender))
+        return Milter.CONTINUE
+
+    @Milter.noreply
+    @guarded
+    def envrcpt(self, recipient: str, *_parameters: str) -> int:
+        """Take a recipient."""
+        if self._collector:
+            self._collector.add_recipient(recipient)
+        return Milter.CONTINUE
+
+    @Milter.noreply
+    @guarded
+    def header(self, name: str, value: str) -> int:
+        """Take a header field."""
+        if self._collector:
+            self._collector.add_header(name, value)
+        return Milter.CONTINUE
+
+    @guarded
+    def body(self, chunk: bytes) -> int:
+        """Take a part of the body; the rest is not sent once enough was seen."""
+        if self._collector and not self._collector.add_body(chunk):
+            return int(Milter.SKIP)
+        return Milter.CONTINUE
+
+    def eom(self) -> int:
+        """Decide, carry out, answer. Whatever fails here, the message is tried again: it never goes on undecided."""
+        queue_id = ""
+        try:
+            queue_id = self.getsymval("i") or ""
+            if self._collector is None or self.has_failed:
+                return self._answer(Reply.TEMPFAIL, "Internal error, please try again later")
+            verdict = self._judge(self._collector.end(queue_id))
+            self._edit(verdict)
+            if verdict.log:
+                _log.info(verdict.log)
+            return self._answer(verdict.reply, verdict.text)
+        except BaseException:  # noqa: BLE001
+            _log.exception("%s: untrapped exception at the end of the message", queue_id or "noqueue")
+            return int(Milter.TEMPFAIL)
+        finally:
+            self._end_message()
+
+    @guarded
+    def abort(self) -> int:
+        """Drop the message in progress: RSET, another milter's refusal, a client that vanished."""
+        self._end_message()
+        return Milter.CONTINUE
+
+    @guarded
+    def close(self) -> int:
+        """End the connection."""
+        self._end_message()
+        if self._is_counted:
+            self._is_counted = False
+            self.activity.add(sessions=-1)
+        return Milter.CONTINUE
+
+    @property
+    def _decides(self) -> bool:
+        return self._connection.daemon_name == EGRESS or self.services.settings.profile == "express"
+
+    def _judge(self, message: CollectedMessage) -> Verdict:
+        if not self._decides:
+            return first_pass(message, self._connection, self.services)
+        finding = NOT_ASKED
+        if self._look_up is not None:
+            finding = self.services.sender_domains.wait(self._look_up, domain_of(message.envelope_sender))
+        if self.services.settings.profile == "express":
+            return express_pass(message, self._connection, finding, self.services)
+        return egress_pass(message, self._connection, finding, self.services)
+
+    def _edit(self, verdict: Verdict) -> None:
+        for name, count in verdict.delete:
+            # Highest index first: deleting a field renumbers the ones after it.
+            for index in range(count, 0, -1):
+                self.chgheader(name, index, "")
+        for name, value in verdict.add:
+            self.addheader(name, value)
+
+    def _answer(self, reply: Reply, text: str) -> int:
+        code, smtp_code, enhanced_code = _REPLIES[reply]
+        if text:
+            self.setreply(smtp_code, enhanced_code, text)
+        return int(code)
+
+    def _end_message(self) -> None:
+        if self._collector is not None:
+            self._collector = None
+            self.activity.add(messages=-1)
+        self._look_up = None

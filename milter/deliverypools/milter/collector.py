@@ -1,0 +1,112 @@
+"""Gathers one message from the events of the milter protocol, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from deliverypools.core import ticket
+from deliverypools.core.addresses import strip_brackets
+from deliverypools.core.headers import Headers
+from deliverypools.core.ticket import Binding, BodyDigest
+
+TAG_HEADER = "X-Delivery-Pool"
+
+_READ_BY_RULES = (
+    *ticket.BOUND_FIELDS,
+    *("Subject", "Received", "Delivered-To", "X-Sieve-Redirected-From"),
+    *("Content-Type", "Auto-Submitted"),
+)
+_MOST_FIELDS = 500
+_MOST_FIELD_CHARACTERS = 4000
+_MOST_TICKET_CHARACTERS = 100_000
+_MOST_TICKETS = 2
+_MOST_RECIPIENTS = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What Postfix says about a connection."""
+
+    daemon_name: str = ""
+    """milter_macro_daemon_name of the service that asks."""
+    hostname: str = ""
+    """Postfix's myhostname."""
+    client_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectedMessage:
+    """One message, at its end."""
+
+    envelope_sender: str
+    recipients: tuple[str, ...]
+    headers: Headers
+    binding: Binding
+    tags: int
+    """How many tag headers it has: all forged, or of an earlier pass."""
+    tickets: int
+    ticket_values: tuple[str, ...]
+    sasl_username: str
+    queue_id: str
+
+    @property
+    def message_id(self) -> str:
+        """Return the Message-ID field, "" where there is none."""
+        return (self.headers.first("Message-ID") or "").strip()
+
+
+class MessageCollector:
+    """The message in progress: a new one at each MAIL FROM, so that nothing is left of the one before."""
+
+    def __init__(self, envelope_sender: str, sasl_username: str = "", more_fields: Iterable[str] = ()) -> None:
+        self.envelope_sender = strip_brackets(envelope_sender)
+        self._sasl_username = sasl_username
+        self._wanted = frozenset(name.lower() for name in (*_READ_BY_RULES, *more_fields))
+        self._recipients: list[str] = []
+        self._fields: list[tuple[str, str]] = []
+        self._is_complete = True
+        self._tags = 0
+        self._tickets = 0
+        self._ticket_values: list[str] = []
+        self._body = BodyDigest()
+
+    def add_recipient(self, address: str) -> None:
+        """Take a recipient that Postfix has accepted."""
+        if len(self._recipients) < _MOST_RECIPIENTS:
+            self._recipients.append(strip_brackets(address))
+
+    def add_header(self, name: str, value: str) -> None:
+        """Take a header field."""
+        lower = name.lower()
+        if lower == TAG_HEADER.lower():
+            self._tags += 1
+        elif lower == ticket.HEADER.lower():
+            self._tickets += 1
+            if len(self._ticket_values) < _MOST_TICKETS:
+                self._ticket_values.append(value[:_MOST_TICKET_CHARACTERS])
+        elif lower in self._wanted:
+            if len(self._fields) < _MOST_FIELDS:
+                self._fields.append((name, value[:_MOST_FIELD_CHARACTERS]))
+            else:
+                self._is_complete = False
+
+    def add_body(self, chunk: bytes) -> bool:
+        """Take a part of the body; tell whether more of it is wanted."""
+        self._body.feed(chunk)
+        return not self._body.is_full
+
+    def end(self, queue_id: str) -> CollectedMessage:
+        """Return the whole message."""
+        headers = Headers.of(self._fields, is_complete=self._is_complete)
+        return CollectedMessage(
+            envelope_sender=self.envelope_sender,
+            recipients=tuple(self._recipients),
+            headers=headers,
+            binding=Binding.of(headers, self._body),
+            tags=self._tags,
+            tickets=self._tickets,
+            ticket_values=tuple(self._ticket_values),
+            sasl_username=self._sasl_username,
+            queue_id=queue_id,
+        )

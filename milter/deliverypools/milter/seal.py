@@ -1,0 +1,62 @@
+"""Sealing tickets: only we can make one, and only we can read one (authenticated encryption, Fernet)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from deliverypools.core.ticket import Binding, Ticket, TicketError, fold, unfold
+
+
+class TicketSealer:
+    """Seals with the first key, opens with any of them."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def seal(self, ticket: Ticket) -> str:
+        """Return the value of the ticket header, folded."""
+        return fold(self._fernet.encrypt(ticket.to_json()).decode("ascii"))
+
+    def open(self, value: str) -> Ticket:
+        """Read a ticket header.
+
+        Raises:
+            TicketError: it is not ours, or was changed.
+        """
+        try:
+            content = self._fernet.decrypt(unfold(value).encode("ascii"))
+        except (InvalidToken, UnicodeEncodeError):
+            raise TicketError("not made by us, or changed") from None
+        return Ticket.from_json(content)
+
+
+def open_ticket(
+    sealer: TicketSealer,
+    values: Sequence[str],
+    binding: Binding,
+    *,
+    now: float,
+    lifetime_seconds: float,
+    after_filter: bool = False,
+) -> Ticket:
+    """Return the ticket of a message if it has exactly one that is ours, fits and is not too old.
+
+    Raises:
+        TicketError: with what is wrong.
+    """
+    if not values:
+        raise TicketError("no ticket")
+    if len(values) > 1:
+        raise TicketError("more than one ticket")
+    try:
+        ticket = sealer.open(values[0])
+    except TicketError as error:
+        raise TicketError(f"ticket {error}") from None
+    if difference := binding.difference(ticket.binding, after_filter=after_filter):
+        raise TicketError(f"ticket of another message ({difference} differs)")
+    age = now - ticket.made_at
+    if age > lifetime_seconds:
+        raise TicketError(f"ticket is too old ({age / 86_400:.0f} days)")
+    return ticket

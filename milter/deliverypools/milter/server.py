@@ -1,0 +1,196 @@
+"""The master process: one listening socket, pre-forked workers, respawn, reload, drain."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deliverypools.adapters.sockets import SocketError, hand_to_postfix, lock_socket, remove_socket, socket_mode
+from deliverypools.core.settings import Settings, SettingsError
+from deliverypools.milter.worker import DRAIN_SIGNAL, register, run_worker
+
+_RESPAWN_SECONDS = 1.0
+"""A worker that lived shorter than this is respawned after a pause of as much."""
+_KILL_AFTER_SECONDS = 90.0
+
+_log = logging.getLogger(__name__)
+
+Loader = Callable[[], tuple[Settings, tuple[bytes, ...]]]
+"""Reads settings and keys; raises SettingsError with everything that is wrong."""
+
+
+def libmilter_socket(address: str) -> str:
+    """Return a socket of the settings ("unix:/path", "inet:HOST:PORT") as libmilter writes it ("inet:PORT@HOST")."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        return address
+    host, _, port = rest.rpartition(":")
+    family = "inet6" if ":" in host else "inet"
+    return f"{family}:{port}@{host.strip('[]')}"
+
+
+class MilterServer:
+    """Runs the workers. `load` is asked at SIGHUP; what it refuses changes nothing."""
+
+    def __init__(self, settings: Settings, keys: tuple[bytes, ...], load: Loader) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._load = load
+        self._workers: dict[int, float] = {}
+        self._draining: dict[int, float] = {}
+        self._respawn_at: list[float] = []
+        self._lifeline_read, self._lifeline_write = os.pipe()
+        self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._listening_fd = -1
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; return the exit status.
+
+        Raises:
+            SocketError: another milter has the socket, or it cannot be made.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        lock_socket(self._settings.milter.socket)
+        self._listening_fd = _listen(self._settings.milter.socket)
+        self._spawn_missing()
+        _log.info("serving %s with %d workers", self._settings.milter.socket, self._settings.milter.workers)
+        while True:
+            received = self._wait()
+            self._reap()
+            if received & {signal.SIGTERM, signal.SIGINT}:
+                return self._stop()
+            if signal.SIGHUP in received:
+                self._reload()
+            self._spawn_missing()
+
+    def _wait(self) -> set[int]:
+        """Wait for a signal, or until a worker is to be respawned or killed."""
+        deadlines = [*self._respawn_at, *self._draining.values()]
+        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        select.select([self._woken], [], [], timeout)
+        with contextlib.suppress(BlockingIOError):
+            return set(os.read(self._woken, 4096))
+        return set()
+
+    def _spawn_missing(self) -> None:
+        now = time.monotonic()
+        waiting = [at for at in self._respawn_at if at > now]
+        self._respawn_at = waiting
+        for _ in range(self._settings.milter.workers - len(self._workers) - len(waiting)):
+            self._spawn()
+
+    def _spawn(self) -> None:
+        pid = os.fork()
+        if pid:
+            self._workers[pid] = time.monotonic()
+            return
+        try:
+            # Its own process group: Ctrl-C in a terminal is for the master, which drains.
+            os.setpgid(0, 0)
+            os.close(self._lifeline_write)
+            run_worker(self._settings, self._keys, self._listening_fd, self._lifeline_read)
+        except BaseException:  # noqa: BLE001  (a child must never return into the master)
+            _log.exception("worker could not start")
+        finally:
+            os._exit(1)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            self._draining.pop(pid, None)
+            started = self._workers.pop(pid, None)
+            if started is not None:
+                _log.warning("worker %d ended (%s): another one is started", pid, _how(status))
+                if time.monotonic() - started < _RESPAWN_SECONDS:
+                    self._respawn_at.append(time.monotonic() + _RESPAWN_SECONDS)
+        now = time.monotonic()
+        for pid in [pid for pid, deadline in self._draining.items() if deadline <= now]:
+            _log.warning("worker %d did not end: killed", pid)
+            os.kill(pid, signal.SIGKILL)
+            self._draining[pid] = now + _KILL_AFTER_SECONDS
+
+    def _reload(self) -> None:
+        try:
+            settings, keys = self._load()
+        except SettingsError as error:
+            for line in error.errors:
+                _log.error("%s", line)
+            _log.error("the settings were not reloaded: those read before stay in force")
+            return
+        if settings.milter.socket != self._settings.milter.socket:
+            _log.error("milter.socket changed: that needs a restart; the old socket stays, other settings are reloaded")
+            milter = settings.milter.model_copy(update={"socket": self._settings.milter.socket})
+            settings = settings.model_copy(update={"milter": milter})
+        self._settings, self._keys = settings, keys
+        _log.info("settings reloaded: new workers take over, the old ones finish what they have")
+        self._drain(self._workers)
+        self._workers = {}
+
+    def _drain(self, pids: dict[int, float]) -> None:
+        deadline = time.monotonic() + self._settings.milter.drain_seconds + _KILL_AFTER_SECONDS
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, DRAIN_SIGNAL)
+            self._draining[pid] = deadline
+
+    def _stop(self) -> int:
+        _log.info("draining: messages in progress are finished")
+        remove_socket(self._settings.milter.socket)
+        os.close(self._listening_fd)
+        self._drain(self._workers)
+        self._workers = {}
+        while self._draining:
+            self._wait()
+            self._reap()
+        _log.info("stopped")
+        return 0
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"signal {os.WTERMSIG(status)}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"
+
+
+def _listen(address: str) -> int:
+    before = _listening_sockets()
+    try:
+        with socket_mode():
+            register(libmilter_socket(address))
+    except Exception as error:  # noqa: BLE001  (milter.error, OSError)
+        raise SocketError(f"{address}: libmilter cannot open this socket ({error}); is the address in use?") from None
+    new = _listening_sockets() - before
+    if len(new) != 1:
+        raise SocketError(f"{address}: libmilter opened {len(new)} listening sockets, expected one")
+    (descriptor,) = new
+    # With a blocking one, a worker that loses the race for a connection hangs in accept().
+    os.set_blocking(descriptor, False)
+    hand_to_postfix(address)
+    return descriptor
+
+
+def _listening_sockets() -> set[int]:
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        descriptor = int(entry.name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                with socket.socket(fileno=os.dup(descriptor)) as candidate:
+                    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        found.add(descriptor)
+    return found

@@ -1,0 +1,45 @@
+"""What a pass wants done with a message: edits of the header, a reply, a line in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from deliverypools.core.facts import printable
+
+
+class Reply(Enum):
+    """The answer at the end of a message."""
+
+    CONTINUE = "continue"
+    TEMPFAIL = "tempfail"
+    """451 4.7.1: Postfix, or the client, keeps the message and tries again."""
+    REJECT = "reject"
+    """550 5.7.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome of a pass."""
+
+    reply: Reply = Reply.CONTINUE
+    text: str = ""
+    """For the SMTP client, where the reply is not CONTINUE; plain ASCII without `%`."""
+    delete: tuple[tuple[str, int], ...] = ()
+    """Header names with the number of fields of that name: all of them go."""
+    add: tuple[tuple[str, str], ...] = ()
+    log: str = ""
+
+
+def log_line(queue_id: str, **values: object) -> str:
+    """Return `<queue-id>: key=value ...`, values quoted where they hold anything but a word."""
+    pairs = " ".join(f"{key.replace('_', '-')}={_value(value)}" for key, value in values.items())
+    return f"{printable(queue_id) or 'noqueue'}: {pairs}"
+
+
+def _value(value: object) -> str:
+    text = printable(str(value), 600)
+    if text and not any(c in text for c in ' "\\='):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,91 @@
+"""One worker process: libmilter in a thread, signals and the drain in the main thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import select
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+import Milter
+
+from deliverypools.adapters.sender_domains import SenderDomains
+from deliverypools.adapters.state import State
+from deliverypools.core.settings import Settings
+from deliverypools.milter.callbacks import Activity, PoolMilter
+from deliverypools.milter.seal import TicketSealer
+from deliverypools.milter.services import Services
+
+DRAIN_SIGNAL = signal.SIGUSR1
+"""Sent by the master. SIGTERM, SIGHUP and SIGINT are libmilter's own in a worker: it would cut messages short."""
+
+_MESSAGE_DRAIN_SECONDS = 60.0
+_TICKET_ID_BYTES = 9
+
+_log = logging.getLogger(__name__)
+
+
+def register(socket_name: str) -> None:
+    """Register the callbacks with libmilter and open the listening socket, in the master, before any fork."""
+    Milter.factory = PoolMilter
+    Milter.set_flags(Milter.ADDHDRS + Milter.CHGHDRS)
+    run_main = Milter.milter.main
+    Milter.milter.main = lambda: None
+    try:
+        Milter.runmilter("delivery-pools", socket_name, timeout=0, rmsock=True)
+    finally:
+        Milter.milter.main = run_main
+
+
+def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lifeline: int) -> None:
+    """Serve until the master says so (DRAIN_SIGNAL) or is gone (`lifeline`, a pipe, ends); never returns an error.
+
+    Drain: accept nothing more, let open sessions end for `milter.drain_seconds`, then wait for the messages that
+    are still in progress.
+    """
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(DRAIN_SIGNAL, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
+    activity = Activity()
+    state = State(settings.state_path, time.time)
+    sender_domains = SenderDomains(settings, state)
+    PoolMilter.activity = activity
+    PoolMilter.services = Services(
+        settings=settings,
+        state=state,
+        sealer=TicketSealer(keys),
+        sender_domains=sender_domains,
+        clock=time.time,
+        new_ticket_id=lambda: secrets.token_urlsafe(_TICKET_ID_BYTES),
+    )
+    libmilter = threading.Thread(target=_serve, args=(wake,), name="libmilter", daemon=True)
+    libmilter.start()
+    select.select([woken, lifeline], [], [])
+    _stop_accepting(listening_fd)
+    if not activity.wait_for_sessions(settings.milter.drain_seconds):
+        activity.wait_for_messages(_MESSAGE_DRAIN_SECONDS)
+    sender_domains.close()
+    state.close()
+    logging.shutdown()
+    # Not sys.exit(): libmilter's threads would hold the process for seconds, and there is nothing left to lose.
+    os._exit(0)
+
+
+def _serve(wake: int) -> None:
+    try:
+        Milter.milter.main()
+    except Exception:  # noqa: BLE001  (the worker ends, and is respawned)
+        _log.exception("libmilter ended")
+    os.write(wake, b"\0")
+
+
+def _stop_accepting(listening_fd: int) -> None:
+    """Put the end of an empty pipe in the place of the listening socket: libmilter polls on, and nothing comes."""
+    silent, _kept_open = os.pipe()
+    os.dup2(silent, listening_fd)
