@@ -1,0 +1,1 @@
+"""The policy service: counts what each account sends, as Postfix accepts it."""

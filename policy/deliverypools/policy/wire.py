@@ -1,0 +1,66 @@
+"""Postfix policy delegation protocol, without sockets: bytes in, requests out (SMTPD_POLICY_README).
+
+A request is lines of `name=value`, ended by an empty line; an answer is `action=...` and an empty line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+MOST_REQUEST_BYTES = 64 * 1024
+"""Postfix sends about a kilobyte; certificate names and long addresses make it a few."""
+MOST_ATTRIBUTES = 200
+
+Request = Mapping[str, str]
+
+
+class ProtocolViolation(ValueError):  # noqa: N818  (the wire's word)
+    """The peer does not speak the protocol; the text says what was expected."""
+
+
+class RequestDecoder:
+    """Takes chunks of any size, gives whole requests only."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._buffer += chunk
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the requests that are complete.
+
+        Raises:
+            ProtocolViolation: the bytes are no request, or too long a one; nothing after them can be read.
+        """
+        while True:
+            end = self._buffer.find(b"\n\n", 0, MOST_REQUEST_BYTES + 2)
+            if end < 0:
+                if len(self._buffer) > MOST_REQUEST_BYTES:
+                    raise ProtocolViolation(f"request of more than {MOST_REQUEST_BYTES} bytes")
+                return
+            block = bytes(self._buffer[:end])
+            del self._buffer[: end + 2]
+            yield _parse(block)
+
+
+def _parse(block: bytes) -> Request:
+    lines = block.split(b"\n")
+    if len(lines) > MOST_ATTRIBUTES:
+        raise ProtocolViolation(f"more than {MOST_ATTRIBUTES} attributes")
+    request: dict[str, str] = {}
+    for line in lines:
+        name, equals, value = line.partition(b"=")
+        if not equals or not name:
+            raise ProtocolViolation(f"expected name=value, got {line[:40]!r}")
+        # The first one counts: Postfix sends each name once, so a second was not written by Postfix.
+        request.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "surrogateescape"))
+    return request
+
+
+def encode_answer(action: str) -> bytes:
+    """Return the bytes of an answer; `action` is an access(5) action on one line."""
+    if "\n" in action or "\r" in action:
+        raise ValueError("an action is one line")
+    return f"action={action}\n\n".encode()
