@@ -1,0 +1,236 @@
+"""`delivery-pools classify`: what would be decided about messages in files, without touching anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deliverypools.adapters.settings_file import load_settings, settings_path
+
+from deliverypools.adapters.message_file import read_headers
+from deliverypools.adapters.sender_domains import SenderDomains
+from deliverypools.cli.exits import FAILED, OK
+from deliverypools.cli.options import Subparsers, add_config
+from deliverypools.core.accounts import smtp_account, user_account
+from deliverypools.core.addresses import domain_of, strip_brackets
+from deliverypools.core.facts import NOT_ASKED, Finding, Ingress, MessageFacts, Origin
+from deliverypools.core.headers import Headers
+from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
+from deliverypools.core.rules import Decision, classify
+from deliverypools.core.sender import header_sender
+from deliverypools.core.settings import Settings, built_in_defaults
+
+_EPILOG = """\
+Without settings file and --config, built-in defaults serve: no accepted domain, so every sender is somebody else's.
+
+--batch - reads JSON lines from standard input (--batch FILE from a file), each with "file" and any of "sender",
+"recipients", "client_address", "helo", "sasl_username", "ingress"; it prints one JSON object a line, in the same order.
+
+Limits and tickets are not asked: a decision here is that of a sender within the limits. Exit status 1: a file could
+not be read, or a line not be understood; the others are decided all the same.
+"""
+
+_FIELDS = ("sender", "recipients", "client_address", "helo", "sasl_username", "ingress")
+
+
+class BadRequest(ValueError):  # noqa: N818
+    """A message cannot be classified; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    file: str
+    sender: str | None = None
+    recipients: tuple[str, ...] = ()
+    client_address: str = ""
+    helo: str = ""
+    sasl_username: str = ""
+    ingress: Ingress | None = None
+
+
+def add_to(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "classify",
+        help="say which pool messages in files would leave by, and why",
+        description="Say which pool each message would leave by, by which rule and for which reasons.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config(parser)
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a message as it is sent (RFC 5322)")
+    parser.add_argument("--sender", help="envelope sender, <> for the null one (default: Return-Path, else From)")
+    parser.add_argument("--recipient", action="append", default=[], metavar="ADDRESS", help="envelope recipient")
+    parser.add_argument("--client-address", default="", metavar="ADDRESS", help="IP address of the client")
+    parser.add_argument("--helo", default="", metavar="NAME", help="HELO name of the client")
+    parser.add_argument("--sasl-username", default="", metavar="USER", help="SASL user; implies --ingress submission")
+    parser.add_argument(
+        "--ingress",
+        choices=[ingress.value for ingress in Ingress],
+        help="how it came in (default: submission if the sender's domain is accepted, else outside)",
+    )
+    parser.add_argument("--dns", choices=("off", "live"), default="off", help="look up sender domains (default: off)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a message")
+    parser.add_argument("--batch", metavar="FILE", help="read JSON lines from FILE, - for standard input")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if bool(options.files) == bool(options.batch):
+        print("delivery-pools classify: name message files, or --batch FILE", file=sys.stderr)
+        return 2
+    settings = _settings(options)
+    dns = SenderDomains(settings, None) if options.dns == "live" else None
+    status = OK
+    try:
+        for result in _results(options, settings, dns):
+            if "error" in result:
+                status = FAILED
+            _print(result, as_json=options.json or options.batch is not None)
+    finally:
+        if dns:
+            dns.close()
+    return status
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    path, is_explicit = settings_path(options.config, os.environ)
+    if not is_explicit and not path.exists():
+        print(f"{path}: no such file; classified with built-in defaults", file=sys.stderr)
+        return built_in_defaults()
+    return load_settings(path)
+
+
+def _results(options: argparse.Namespace, settings: Settings, dns: SenderDomains | None) -> Iterator[dict[str, Any]]:
+    if options.batch is None:
+        for file in options.files:
+            yield _answer(_request_of(options, file), settings, dns)
+        return
+    with sys.stdin.buffer if options.batch == "-" else Path(options.batch).open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                request = _parse_line(line)
+            except BadRequest as error:
+                yield {"file": None, "error": f"line {number}: {error}"}
+            else:
+                yield _answer(request, settings, dns)
+
+
+def _request_of(options: argparse.Namespace, file: str) -> _Request:
+    return _Request(
+        file=file,
+        sender=options.sender,
+        recipients=tuple(options.recipient),
+        client_address=options.client_address,
+        helo=options.helo,
+        sasl_username=options.sasl_username,
+        ingress=Ingress(options.ingress) if options.ingress else None,
+    )
+
+
+def _parse_line(line: bytes) -> _Request:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"not JSON ({error})") from None
+    if not isinstance(values, dict) or not isinstance(values.get("file"), str):
+        raise BadRequest('expected an object with "file"')
+    if unknown := set(values) - {"file", *_FIELDS}:
+        raise BadRequest(f"unknown: {', '.join(sorted(unknown))}; known: file, {', '.join(_FIELDS)}")
+    recipients = values.get("recipients") or []
+    if not isinstance(recipients, list) or not all(isinstance(address, str) for address in recipients):
+        raise BadRequest('"recipients" is a list of addresses')
+    for name in set(_FIELDS) - {"recipients"}:
+        if not isinstance(values.get(name), str | None):
+            raise BadRequest(f'"{name}" is a text')
+    try:
+        ingress = Ingress(values["ingress"]) if values.get("ingress") else None
+    except ValueError:
+        raise BadRequest(f'"ingress" is one of {", ".join(Ingress)}') from None
+    return _Request(
+        file=values["file"],
+        sender=values.get("sender"),
+        recipients=tuple(recipients),
+        client_address=values.get("client_address") or "",
+        helo=values.get("helo") or "",
+        sasl_username=values.get("sasl_username") or "",
+        ingress=ingress,
+    )
+
+
+def _answer(request: _Request, settings: Settings, dns: SenderDomains | None) -> dict[str, Any]:
+    try:
+        headers = read_headers(request.file)
+    except OSError as error:
+        return {"file": request.file, "error": error.strerror or str(error)}
+    facts = _facts(request, headers, settings, dns)
+    decision = classify(facts, settings)
+    return _result(request, facts, decision)
+
+
+def _facts(request: _Request, headers: Headers, settings: Settings, dns: SenderDomains | None) -> MessageFacts:
+    sender = strip_brackets(request.sender) if request.sender is not None else header_sender(headers)
+    ingress = request.ingress
+    if ingress is None:
+        is_ours = bool(request.sasl_username) or settings.is_accepted_domain(domain_of(sender))
+        ingress = Ingress.SUBMISSION if is_ours else Ingress.OUTSIDE
+    account = smtp_account(
+        ingress,
+        sasl_username=request.sasl_username or sender,
+        client_address=request.client_address,
+        envelope_sender=sender,
+        settings=settings,
+    )
+    return MessageFacts(
+        envelope_sender=sender,
+        recipients=request.recipients,
+        headers=headers,
+        origin=Origin(
+            ingress=ingress,
+            account=account or (user_account(os.getuid()) if ingress is Ingress.LOCAL else ""),
+            envelope_sender=sender,
+            client_address=request.client_address,
+            over_limit=NOT_ASKED,
+            spam=spam_evidence(headers, settings.spam.headers),
+        ),
+        sender_domain_has_mx_or_address=_look_up(sender, dns),
+    )
+
+
+def _look_up(sender: str, dns: SenderDomains | None) -> Finding:
+    if dns is None or not sender:
+        return NOT_ASKED
+    domain = domain_of(sender)
+    return dns.wait(dns.start(domain), domain)
+
+
+def _result(request: _Request, facts: MessageFacts, decision: Decision) -> dict[str, Any]:
+    is_report = is_delivery_status_report(facts.headers)
+    return {
+        "file": request.file,
+        "pool": decision.pool,
+        "rule": decision.rule,
+        "reasons": list(decision.reasons),
+        "ndr": is_report or (facts.has_null_sender and not is_automatic_reply(facts.headers)),
+        "authentication": dict.fromkeys(("spf", "dkim", "dmarc"), "not_asked"),
+        "srs_sender": None,
+        "not_asked": list(decision.not_asked),
+    }
+
+
+def _print(result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+    elif "error" in result:
+        print(f"{result['file']}: {result['error']}", file=sys.stderr)
+    else:
+        reasons = "; ".join(result["reasons"])
+        print(f"{result['file']}: {result['pool'] or 'undecided'} ({result['rule']}: {reasons})")

@@ -1,0 +1,7 @@
+"""Exit statuses (sysexits.h)."""
+
+from typing import Final
+
+OK: Final = 0
+FAILED: Final = 1
+EX_CONFIG: Final = 78

@@ -1,0 +1,53 @@
+"""`delivery-pools`: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from deliverypools.cli import check, classify, daemons, demo, keys
+from deliverypools.cli.exits import EX_CONFIG
+from deliverypools.core.settings import SettingsError
+
+_COMMANDS = (demo, daemons, classify, check, keys)
+
+_EPILOG = """\
+Settings: --config FILE, else the variable DELIVERY_POOLS_CONFIG, else /etc/delivery-pools/delivery-pools.toml.
+Exit status: 0 done; 1 something was found or went wrong; 2 the command line is wrong; 78 the settings are wrong.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="delivery-pools",
+        description="Outbound delivery pools for Postfix: mail that could harm the reputation of your addresses"
+        " leaves by others.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {metadata.version('delivery-pools')}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        module.add_to(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except SettingsError as error:
+        for line in error.errors:
+            print(line, file=sys.stderr)
+        return EX_CONFIG
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does: no traceback, and none from the flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

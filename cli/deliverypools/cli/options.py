@@ -1,0 +1,44 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TypeAlias
+
+from deliverypools.adapters.settings_file import load_settings, settings_path
+
+from deliverypools.adapters.key_file import KeyFileError, read_keys
+from deliverypools.core.settings import Settings, SettingsError
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add --config."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings file (default: $DELIVERY_POOLS_CONFIG, else /etc/delivery-pools/...)"
+    )
+
+
+def read_settings(options: argparse.Namespace) -> Settings:
+    """Read the settings that the options name.
+
+    Raises:
+        SettingsError: with every error.
+    """
+    path, _ = settings_path(options.config, os.environ)
+    return load_settings(path)
+
+
+def read_settings_and_keys(options: argparse.Namespace) -> tuple[Settings, tuple[bytes, ...]]:
+    """Read the settings and the ticket's keys.
+
+    Raises:
+        SettingsError: with every error of either.
+    """
+    settings = read_settings(options)
+    try:
+        return settings, read_keys(settings.ticket_key_file)
+    except KeyFileError as error:
+        raise SettingsError((str(error),)) from None
