@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from email.utils import formatdate
+from typing import Any, ClassVar
 
 from deliverypools.lab.lab import OUTSIDE_CLIENT, TRUSTED_CLIENT, Lab
 from deliverypools.lab.receiver import ReceivedMessage
@@ -15,6 +16,24 @@ HIGH_RISK = {"192.0.2.20", "2001:db8::20"}
 RELAY = {"192.0.2.30", "2001:db8::30"}
 
 _numbers = itertools.count(1)
+
+
+class running:  # noqa: N801  (reads as a verb: `with running(...) as lab`)
+    """A lab while the context lasts; `labs` are all that run."""
+
+    labs: ClassVar[list[Lab]] = []
+
+    def __init__(self, **arguments: Any) -> None:
+        self._lab = Lab(**arguments)
+
+    def __enter__(self) -> Lab:
+        self._lab.start()
+        self.labs.append(self._lab)
+        return self._lab
+
+    def __exit__(self, *_: object) -> None:
+        self.labs.remove(self._lab)
+        self._lab.stop()
 
 
 def fresh(domain: str = "example.com") -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import smtplib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from mailing import HIGH_RISK, NORMAL, RELAY, arrived, decision, fresh, from_outside, mail, submit
+from mailing import HIGH_RISK, NORMAL, RELAY, arrived, decision, fresh, from_outside, mail, running, submit
 
 from deliverypools.lab.lab import Lab, transaction
 from deliverypools.lab.postfix import Site
@@ -14,13 +14,10 @@ from deliverypools.lab.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
-    lab = make_lab(
-        site=Site(virtual={"alias@example.org": "via-alias@example.net"}),
-        settings={"milter": {"undecided_after": "20s"}},
-    )
-    yield lab
-    lab.stop()
+def lab() -> Iterator[Lab]:
+    site = Site(virtual={"alias@example.org": "via-alias@example.net"})
+    with running(site=site, settings={"milter": {"undecided_after": "20s"}}) as lab:
+        yield lab
 
 
 def stolen_ticket(lab: Lab, data: bytes) -> str:

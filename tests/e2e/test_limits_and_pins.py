@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from mailing import (
@@ -30,16 +30,14 @@ PINNED = "newsletter@example.org"
 
 
 @pytest.fixture
-def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
-    lab = make_lab(
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab(
         site=Site(virtual={"alias@example.org": "via-alias@example.net"}),
         settings={
             "limits": {"recipients_per_day": LIMIT, "trusted": {"recipients_per_day": 3}},
             "pins": [{"sender": PINNED, "pool": "relay"}, {"sasl_username": BOB[0], "pool": "high-risk"}],
         },
     )
-    yield lab
-    lab.stop()
 
 
 def test_first_n_recipients_pass_and_the_next_leave_by_high_risk(lab: Lab):

@@ -60,7 +60,6 @@ def test_requeue_of_all_deferred_mail_keeps_every_message_in_its_pool(make_lab: 
     assert all(address in expected[recipient] for address, recipient in tried), "also while it was deferred"
     arrivals = [recipient for message in lab.messages for recipient in message.recipients]
     assert len(arrivals) == len(set(arrivals)), "each exactly once"
-    lab.stop()
 
 
 def test_requeue_while_the_milter_is_down_waits_for_it(make_lab: Callable[..., Lab]):
@@ -75,7 +74,6 @@ def test_requeue_while_the_milter_is_down_waits_for_it(make_lab: Callable[..., L
     lab.receiver.answer("example.net", ACCEPT)
     lab.milter.start()
     assert arrived(lab, recipient).source_address in HIGH_RISK
-    lab.stop()
 
 
 def test_requeue_of_held_mail_and_a_hold_keep_the_pool(make_lab: Callable[..., Lab]):
@@ -88,4 +86,3 @@ def test_requeue_of_held_mail_and_a_hold_keep_the_pool(make_lab: Callable[..., L
     lab.receiver.answer("example.net", ACCEPT)
     lab.postfix.postsuper("-H", "ALL")
     assert arrived(lab, recipient).source_address in HIGH_RISK
-    lab.stop()

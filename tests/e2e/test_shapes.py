@@ -65,7 +65,6 @@ def test_message_near_the_size_limit_passes_the_hop(make_lab: Callable[..., Lab]
     recipient = fresh()
     submit(lab, recipient, mail(body="0123456789abcdef\r\n" * 3200))
     assert arrived(lab, recipient).source_address in NORMAL
-    lab.stop()
 
 
 def test_large_message_passes_in_both_directions(lab: Lab):
@@ -127,7 +126,6 @@ def test_always_bcc_copy_is_delivered_once_and_carries_no_tag(make_lab: Callable
     wait_until(lambda: len(lab.mailbox("bob")) > 0, timeout_seconds=30, what="the bcc copy")
     lab.postfix.wait_until_queue_is_empty()
     assert [message["X-Delivery-Pool"] for message in lab.mailbox("bob")] == [None]
-    lab.stop()
 
 
 def test_body_that_looks_like_our_headers_is_left_alone(lab: Lab):

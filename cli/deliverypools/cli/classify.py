@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deliverypools.adapters.settings_file import load_settings, settings_path
-
 from deliverypools.adapters.message_file import read_headers
 from deliverypools.adapters.sender_domains import SenderDomains
+from deliverypools.adapters.settings_file import load_settings, settings_path
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config
 from deliverypools.core.accounts import smtp_account, user_account
@@ -171,13 +170,15 @@ def _answer(request: _Request, settings: Settings, dns: SenderDomains | None) ->
         headers = read_headers(request.file)
     except OSError as error:
         return {"file": request.file, "error": error.strerror or str(error)}
-    facts = _facts(request, headers, settings, dns)
-    decision = classify(facts, settings)
-    return _result(request, facts, decision)
-
-
-def _facts(request: _Request, headers: Headers, settings: Settings, dns: SenderDomains | None) -> MessageFacts:
     sender = strip_brackets(request.sender) if request.sender is not None else header_sender(headers)
+    facts = _facts(request, sender or "", headers, settings, dns)
+    decision = classify(facts, settings)
+    return _result(request, facts, decision, sender_is_known=sender is not None)
+
+
+def _facts(
+    request: _Request, sender: str, headers: Headers, settings: Settings, dns: SenderDomains | None
+) -> MessageFacts:
     ingress = request.ingress
     if ingress is None:
         is_ours = bool(request.sasl_username) or settings.is_accepted_domain(domain_of(sender))
@@ -212,14 +213,14 @@ def _look_up(sender: str, dns: SenderDomains | None) -> Finding:
     return dns.wait(dns.start(domain), domain)
 
 
-def _result(request: _Request, facts: MessageFacts, decision: Decision) -> dict[str, Any]:
-    is_report = is_delivery_status_report(facts.headers)
+def _result(request: _Request, facts: MessageFacts, decision: Decision, *, sender_is_known: bool) -> dict[str, Any]:
+    is_bounce = sender_is_known and facts.has_null_sender and not is_automatic_reply(facts.headers)
     return {
         "file": request.file,
         "pool": decision.pool,
         "rule": decision.rule,
         "reasons": list(decision.reasons),
-        "ndr": is_report or (facts.has_null_sender and not is_automatic_reply(facts.headers)),
+        "ndr": is_bounce or is_delivery_status_report(facts.headers),
         "authentication": dict.fromkeys(("spf", "dkim", "dmarc"), "not_asked"),
         "srs_sender": None,
         "not_asked": list(decision.not_asked),

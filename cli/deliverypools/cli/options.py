@@ -6,12 +6,11 @@ import argparse
 import os
 from typing import TypeAlias
 
-from deliverypools.adapters.settings_file import load_settings, settings_path
-
 from deliverypools.adapters.key_file import KeyFileError, read_keys
+from deliverypools.adapters.settings_file import load_settings, settings_path
 from deliverypools.core.settings import Settings, SettingsError
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 from deliverypools.core.facts import printable
 from deliverypools.core.headers import Headers
+from deliverypools.core.sender import from_address
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _PARAMETER = re.compile(r""";\s*([a-z-]+)\s*=\s*(?:"([^"]*)"|([^\s;"]+))""")
 _MOST_OF_A_HEADER = 4000
+_DAEMONS = frozenset({"mailer-daemon", "postmaster", "mail-daemon", "mdaemon"})
 
 
 def content_type(headers: Headers) -> tuple[str, dict[str, str]]:
@@ -29,12 +31,18 @@ def is_delivery_status_report(headers: Headers) -> bool:
 
 
 def is_automatic_reply(headers: Headers) -> bool:
-    """Tell whether this is a vacation reply or the like (RFC 3834 section 5), or a report that is no NDR (MDN, ARF)."""
-    submitted = (headers.first("Auto-Submitted") or "")[:_MOST_OF_A_HEADER].lower()
-    if submitted.partition(";")[0].strip() == "auto-replied" and not is_delivery_status_report(headers):
-        return True
+    """Tell whether this is a vacation reply (RFC 3834 section 5), or a report that is no NDR (MDN, ARF).
+
+    `Auto-Submitted: auto-replied` alone does not tell: Exim writes it into its NDRs. A person's address in From does.
+    """
     media_type, parameters = content_type(headers)
-    return media_type == "multipart/report" and parameters.get("report-type", "delivery-status") != "delivery-status"
+    if media_type == "multipart/report":
+        return parameters.get("report-type", "delivery-status") != "delivery-status"
+    submitted = (headers.first("Auto-Submitted") or "")[:_MOST_OF_A_HEADER].lower()
+    if submitted.partition(";")[0].strip() != "auto-replied" or headers.first("X-Failed-Recipients") is not None:
+        return False
+    author = from_address(headers).lower().partition("@")[0]
+    return bool(author) and author not in _DAEMONS
 
 
 _SAYS_YES = frozenset({"yes", "true", "spam", "1"})

@@ -37,24 +37,17 @@ F = TypeVar("F", bound=Callable[..., int])
 
 
 class Activity:
-    """How many sessions and messages a worker has in hand: a drain waits for them."""
+    """How many messages a worker has in hand: a drain waits for them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._sessions = 0
         self._messages = 0
 
-    def add(self, *, sessions: int = 0, messages: int = 0) -> None:
-        """Count sessions or messages that begin (or, negative, end)."""
+    def add(self, messages: int) -> None:
+        """Count messages that begin (or, negative, end)."""
         with self._changed:
-            self._sessions += sessions
             self._messages += messages
             self._changed.notify_all()
-
-    def wait_for_sessions(self, timeout_seconds: float) -> bool:
-        """Wait until no session is open; tell whether that came to be."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._sessions <= 0, timeout_seconds)
 
     def wait_for_messages(self, timeout_seconds: float) -> bool:
         """Wait until no message is in progress; tell whether that came to be."""
@@ -88,7 +81,6 @@ class PoolMilter(Milter.Base):
         self._connection = Connection()
         self._collector: MessageCollector | None = None
         self._look_up: Future[Finding] | None = None
-        self._is_counted = False
 
     def negotiate(self, opts: list[int]) -> int:
         """Ask for the macros by name, whatever milter_connect_macros says in main.cf."""
@@ -102,8 +94,6 @@ class PoolMilter(Milter.Base):
     @guarded
     def connect(self, _hostname: str, _family: int, hostaddr: Any) -> int:
         """Take the connection."""
-        self.activity.add(sessions=1)
-        self._is_counted = True
         self._connection = Connection(
             daemon_name=self.getsymval("{daemon_name}") or "",
             hostname=self.getsymval("j") or "",
@@ -143,7 +133,7 @@ class PoolMilter(Milter.Base):
             sasl_username=self.getsymval("{auth_authen}") or "",
             more_fields=(sign.partition(":")[0].strip() for sign in settings.spam.headers),
         )
-        self.activity.add(messages=1)
+        self.activity.add(1)
         envelope_sender = strip_brackets(sender)
         if envelope_sender and self._decides:
             self._look_up = self.services.sender_domains.start(domain_of(envelope_sender))
@@ -200,9 +190,6 @@ class PoolMilter(Milter.Base):
     def close(self) -> int:
         """End the connection."""
         self._end_message()
-        if self._is_counted:
-            self._is_counted = False
-            self.activity.add(sessions=-1)
         return Milter.CONTINUE
 
     @property
@@ -236,5 +223,5 @@ class PoolMilter(Milter.Base):
     def _end_message(self) -> None:
         if self._collector is not None:
             self._collector = None
-            self.activity.add(messages=-1)
+            self.activity.add(-1)
         self._look_up = None

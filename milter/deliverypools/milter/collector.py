@@ -15,7 +15,7 @@ TAG_HEADER = "X-Delivery-Pool"
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
     *("Subject", "Received", "Delivered-To", "X-Sieve-Redirected-From"),
-    *("Content-Type", "Auto-Submitted"),
+    *("Content-Type", "Auto-Submitted", "X-Failed-Recipients"),
 )
 _MOST_FIELDS = 500
 _MOST_FIELD_CHARACTERS = 4000

@@ -8,14 +8,12 @@ import os
 import select
 import signal
 import socket
-import stat
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from deliverypools.adapters.sockets import SocketError, hand_to_postfix, lock_socket, remove_socket, socket_mode
 from deliverypools.core.settings import Settings, SettingsError
-from deliverypools.milter.worker import DRAIN_SIGNAL, register, run_worker
+from deliverypools.milter.worker import DRAIN_SIGNAL, own_sockets, register, run_worker
 
 _RESPAWN_SECONDS = 1.0
 """A worker that lived shorter than this is respawned after a pause of as much."""
@@ -186,11 +184,8 @@ def _listen(address: str) -> int:
 
 def _listening_sockets() -> set[int]:
     found = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        descriptor = int(entry.name)
-        with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                with socket.socket(fileno=os.dup(descriptor)) as candidate:
-                    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                        found.add(descriptor)
+    for descriptor in own_sockets():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as candidate:
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                found.add(descriptor)
     return found

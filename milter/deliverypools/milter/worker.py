@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import select
 import signal
+import socket
+import stat
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import Milter
 
@@ -24,6 +28,7 @@ DRAIN_SIGNAL = signal.SIGUSR1
 """Sent by the master. SIGTERM, SIGHUP and SIGINT are libmilter's own in a worker: it would cut messages short."""
 
 _MESSAGE_DRAIN_SECONDS = 60.0
+_LOOK_AGAIN_SECONDS = 0.05
 _TICKET_ID_BYTES = 9
 
 _log = logging.getLogger(__name__)
@@ -67,9 +72,11 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
     libmilter = threading.Thread(target=_serve, args=(wake,), name="libmilter", daemon=True)
     libmilter.start()
     select.select([woken, lifeline], [], [])
-    _stop_accepting(listening_fd)
-    if not activity.wait_for_sessions(settings.milter.drain_seconds):
-        activity.wait_for_messages(_MESSAGE_DRAIN_SECONDS)
+    address = _stop_accepting(listening_fd)
+    deadline = time.monotonic() + settings.milter.drain_seconds
+    while open_sessions(address) and time.monotonic() < deadline:
+        select.select([], [], [], _LOOK_AGAIN_SECONDS)
+    activity.wait_for_messages(_MESSAGE_DRAIN_SECONDS)
     sender_domains.close()
     state.close()
     logging.shutdown()
@@ -85,7 +92,37 @@ def _serve(wake: int) -> None:
     os.write(wake, b"\0")
 
 
-def _stop_accepting(listening_fd: int) -> None:
-    """Put the end of an empty pipe in the place of the listening socket: libmilter polls on, and nothing comes."""
+def _stop_accepting(listening_fd: int) -> object:
+    """Put the end of an empty pipe in the place of the listening socket: libmilter polls on, and nothing comes.
+
+    Returns the address that was listened on.
+    """
+    with socket.socket(fileno=os.dup(listening_fd)) as listening:
+        address: object = listening.getsockname()
     silent, _kept_open = os.pipe()
     os.dup2(silent, listening_fd)
+    return address
+
+
+def open_sessions(address: object) -> int:
+    """Return how many connections to `address` this process holds.
+
+    libmilter's own are counted, not our callbacks: between accept() and the first callback there is a session too.
+    """
+    return sum(1 for descriptor in own_sockets() if _has_address(descriptor, address))
+
+
+def own_sockets() -> list[int]:
+    """Return the descriptors of all sockets of this process."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode):
+                found.append(int(entry.name))
+    return found
+
+
+def _has_address(descriptor: int, address: object) -> bool:
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as candidate:
+        return bool(candidate.getsockname() == address)
+    return False
