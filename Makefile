@@ -1,0 +1,59 @@
+# Delivery Pools. `make` lists the targets. Everything is installed by scripts/prepare: Debian packages and .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
+
+# Options and message files for the demo: make demo ARGS="--json MESSAGE.eml"
+ARGS ?=
+# Options for pytest: make test PYTEST_ARGS="-k ticket"
+PYTEST_ARGS ?=
+pytest = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+
+.PHONY: prepare
+prepare:  ## install what is missing: Debian packages, .venv (PYTHON=... names the interpreter)
+	@scripts/prepare
+
+.PHONY: demo
+demo: prepare  ## send real mail through a private Postfix and show where each message left (ARGS="...")
+	@.venv/bin/delivery-pools demo $(ARGS)
+
+.PHONY: lint
+lint: prepare
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+.PHONY: types
+types: prepare
+	.venv/bin/mypy
+
+# No other target after pytest: its closing line is the last one.
+.PHONY: test
+test: lint types  ## everything: style, types, all tests; root, for those with a real Postfix (PYTEST_ARGS="...")
+	$(pytest) $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint types  ## style, types and the fast tests: no Postfix, no root
+	$(pytest) tests/unit tests/property tests/contract tests/shell $(PYTEST_ARGS)
+
+.PHONY: format
+format: prepare  ## rewrite the code in the project's style
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+.PHONY: docs
+docs: prepare  ## write the pages that are made from the code: docs/rules.md, docs/settings.md
+	@.venv/bin/python scripts/docs.py
+
+.PHONY: lock
+lock:  ## choose the newest versions of all libraries and write the requirements*.lock files
+	@scripts/lock
+
+.PHONY: clean
+clean:  ## remove .venv and every cache
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +
