@@ -32,7 +32,7 @@ nothing with yet.
 Times are a number and a unit: `s`, `m`, `h` or `d`. Domains may be written with or without international characters,
 in any case. `NAME` stands for a name of your choice.
 
-This page is made from the code: `python -m deliverypools.core.settings_reference > docs/settings.md`.
+This page is made from the code (`make docs`).
 """
 
 
@@ -78,7 +78,3 @@ def _default(field: FieldInfo) -> str:
     default: Any = field.get_default(call_default_factory=True)
     text = toml_value(default) if default != {} else "none"
     return {NOT_SET: "not set", "none": "none"}.get(text, f"`{text}`")
-
-
-if __name__ == "__main__":
-    print(settings_reference(), end="")
