@@ -1,0 +1,68 @@
+"""The server that Delivery Pools is added to: master.cf as Debian ships it, a plain main.cf, and what a test adds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+MASTER_CF: Final = Path("/usr/share/postfix/master.cf.dist")
+SUBMISSION: Final = """\
+submission inet n - y - - smtpd
+  -o syslog_name=postfix/submission
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+  -o smtpd_recipient_restrictions=
+  -o milter_macro_daemon_name=SUBMISSION"""
+
+SITE_MAIN: Final = """\
+compatibility_level = 3.6
+myhostname = mx.example.org
+mydomain = example.org
+myorigin = example.org
+mydestination = example.org, mx.example.org, localhost.example.org, localhost
+smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_path = smtpd
+smtpd_tls_security_level = none
+alias_database =
+recipient_delimiter = +
+biff = no
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+transport_retry_time = 1s
+smtp_connect_timeout = 5s
+in_flow_delay = 0s
+"""
+"""Deferred mail is tried again within seconds, so that tests need not wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What the server had before Delivery Pools, and what its operator adapts afterwards."""
+
+    main: Mapping[str, str] = field(default_factory=dict)
+    """Parameters the site has set; the example's lines replace them where both set one.
+
+    `{config}` stands for the configuration directory.
+    """
+    adapted: Mapping[str, str] = field(default_factory=dict)
+    """Parameters set on top of the example, as its README tells the operator to."""
+    master: str = ""
+    """Services the site has, in master.cf form."""
+    adapted_master: str = ""
+    """Services added to, or put in place of, the example's."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Maps in the configuration directory, by name."""
+    users: Mapping[str, str] = field(
+        default_factory=lambda: dict.fromkeys(("alice@example.org", "bob@example.org"), "secret")
+    )
+    """SASL logins and passwords."""
+    mailboxes: Sequence[str] = ("alice", "bob", "postmaster", "root")
+    """Local mailboxes; they are entries of aliases(5), not users of this machine."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Further entries of aliases(5)."""
+    virtual: Mapping[str, str] = field(default_factory=dict)
+    """virtual_alias_maps."""
+    forwards: Mapping[str, str] = field(default_factory=dict)
+    """~/.forward of existing users of this machine ("games"), kept in the lab's directory."""
