@@ -23,6 +23,7 @@ from deliverypools.lab.waiting import wait_until
 
 __all__ = ["Postfix", "Site"]
 
+_PORTS = (25, 587)
 _QUEUES = ("maildrop", "hold", "incoming", "active", "deferred")
 _PRIVATE_DIRECTORIES = (
     "active",
@@ -224,7 +225,7 @@ forward_path = {self.forward_directory}/$user
             start_new_session=True,
         )
         with self.network.inside():
-            wait_until(self._answers, timeout_seconds=20, what="Postfix on port 25")
+            wait_until(self._answers, timeout_seconds=20, what=f"Postfix on ports {_PORTS}")
 
     def _answers(self) -> bool:
         if self._master is not None and self._master.poll() is not None:
@@ -234,7 +235,9 @@ forward_path = {self.forward_directory}/$user
                 f"{self.log()[-2000:]}"
             )
         try:
-            socket.create_connection((self.host, 25), 1).close()
+            # master(8) opens its ports one after the other, in the order of master.cf.
+            for port in _PORTS:
+                socket.create_connection((self.host, port), 1).close()
         except OSError:
             return False
         return True
