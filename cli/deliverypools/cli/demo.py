@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _play(scene: story.Scene, lab: Lab) -> list[Row]:
-    result = scene.send(lab)
+    result = scene.send(lab, scene.title)
     if result is not None and not result.accepted:
         refusal = f"refused by our own Postfix: {result.code} {result.text}"
         return [Row(message=scene.title, pool="-", rule="-", reasons="", source_address="-", wrong=refusal)]

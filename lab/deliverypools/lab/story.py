@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -39,12 +38,16 @@ class Copy:
     is_ndr: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Send = Callable[[Lab, str], SendResult | None]
+"""Sends the message of that title through a lab; None where no server answers (sendmail)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """One message of the demo."""
 
     title: str
-    send: Callable[[Lab], SendResult | None]
+    send: Send
     copies: Sequence[Copy]
 
 
@@ -84,18 +87,25 @@ def _message(subject: str, sender: str, to: str, **headers: str) -> bytes:
     return message.as_bytes()
 
 
-def _submitted(subject: str, recipients: Sequence[str], auth: tuple[str, str] = _ALICE, **headers: str) -> Scene:
-    data = _message(subject, auth[0], recipients[0], **headers)
-    return Scene(title=subject, send=lambda lab: lab.send(auth[0], recipients, data, port=587, auth=auth), copies=())
+def _submitted(recipients: Sequence[str], auth: tuple[str, str] = _ALICE, **headers: str) -> Send:
+    def send(lab: Lab, title: str) -> SendResult:
+        return lab.send(auth[0], recipients, _message(title, auth[0], recipients[0], **headers), port=587, auth=auth)
+
+    return send
 
 
-def _from(client: str, title: str, sender: str, recipient: str, data: bytes | None = None) -> Scene:
-    data = data or _message(title, sender or "mailer-daemon@example.org", recipient)
-    return Scene(title=title, send=lambda lab: lab.send(sender, recipient, data, client_address=client), copies=())
+def _from(client: str, sender: str, recipient: str, data: bytes | None = None) -> Send:
+    def send(lab: Lab, title: str) -> SendResult:
+        return lab.send(sender, recipient, data or _message(title, sender, recipient), client_address=client)
+
+    return send
 
 
-def _leaving(scene: Scene, *copies: Copy) -> Scene:
-    return dataclasses.replace(scene, copies=copies)
+def _by_sendmail(sender: str, recipient: str) -> Send:
+    def send(lab: Lab, title: str) -> None:
+        lab.sendmail(sender, [recipient], _message(title, sender, recipient))
+
+    return send
 
 
 _DSN = b"""\
@@ -132,51 +142,58 @@ Subject: hello
 """
 
 _STORY: Final = (
-    _leaving(
-        _submitted("Ordinary mail", ["customer@example.com"]),
-        Copy(recipient="customer@example.com", pool="normal", rule="default"),
-    ),
-    _leaving(
-        _submitted("Spam", ["victim@example.com"], X_Spam_Flag="YES"),
-        Copy(recipient="victim@example.com", pool="high-risk", rule="spam"),
-    ),
-    _leaving(
-        _from(TRUSTED_CLIENT, "A DSN of a server behind us", "", "carol@example.com", _DSN),
-        Copy(recipient="carol@example.com", pool="high-risk", rule="delivery_status_notification"),
-    ),
-    _leaving(
-        _from(OUTSIDE_CLIENT, "Refused on the way out: an NDR", "dave@other.example", "old-office@example.org"),
-        Copy(recipient="dave@other.example", pool="high-risk", rule="delivery_status_notification", is_ndr=True),
-    ),
-    _leaving(
-        _from(TRUSTED_CLIENT, "Sender domain without MX and A", "alice@bare.example", "partner@example.com"),
-        Copy(recipient="partner@example.com", pool="high-risk", rule="sender_domain_without_mx_or_a"),
-    ),
-    _leaving(
-        _submitted(
-            "Over the limit", [f"reader-{number}@example.net" for number in range(RECIPIENTS_PER_DAY + 1)], _BOB
-        ),
-        Copy(recipient="reader-0@example.net", pool="high-risk", rule="over_limit"),
-    ),
-    _leaving(
-        _from(OUTSIDE_CLIENT, "Outside, alias, outside", "erin@example.com", "sales@example.org"),
-        Copy(recipient="sales-forwarded@example.net", pool="relay", rule="forwarded"),
-    ),
-    _leaving(
-        _from(OUTSIDE_CLIENT, "Outside, ~/.forward, outside", "erin@example.com", f"{FORWARDING_USER}@example.org"),
-        Copy(recipient="home-forwarded@example.net", pool="relay", rule="forwarded"),
-    ),
-    _leaving(
-        _submitted("One message, local and external", ["bob@example.org", "friend@example.com"]),
-        Copy(recipient="bob@example.org", pool=LOCAL),
-        Copy(recipient="friend@example.com", pool="normal", rule="default"),
+    Scene(
+        "Ordinary mail",
+        _submitted(["customer@example.com"]),
+        [Copy(recipient="customer@example.com", pool="normal", rule="default")],
     ),
     Scene(
-        title="sendmail(1)",
-        send=lambda lab: lab.sendmail(
-            "alice@example.org", ["cron@example.com"], _message("sendmail", "alice@example.org", "cron@example.com")
-        ),
-        copies=(Copy(recipient="cron@example.com", pool="normal", rule="default"),),
+        "Spam",
+        _submitted(["victim@example.com"], X_Spam_Flag="YES"),
+        [Copy(recipient="victim@example.com", pool="high-risk", rule="spam")],
+    ),
+    Scene(
+        "A DSN of a server behind us",
+        _from(TRUSTED_CLIENT, "", "carol@example.com", _DSN),
+        [Copy(recipient="carol@example.com", pool="high-risk", rule="delivery_status_notification")],
+    ),
+    Scene(
+        "Refused on the way out: an NDR",
+        _from(OUTSIDE_CLIENT, "dave@other.example", "old-office@example.org"),
+        [Copy(recipient="dave@other.example", pool="high-risk", rule="delivery_status_notification", is_ndr=True)],
+    ),
+    Scene(
+        "Sender domain without MX and A",
+        _from(TRUSTED_CLIENT, "alice@bare.example", "partner@example.com"),
+        [Copy(recipient="partner@example.com", pool="high-risk", rule="sender_domain_without_mx_or_a")],
+    ),
+    Scene(
+        "Over the limit",
+        _submitted([f"reader-{number}@example.net" for number in range(RECIPIENTS_PER_DAY + 1)], _BOB),
+        [Copy(recipient="reader-0@example.net", pool="high-risk", rule="over_limit")],
+    ),
+    Scene(
+        "Outside, alias, outside",
+        _from(OUTSIDE_CLIENT, "erin@example.com", "sales@example.org"),
+        [Copy(recipient="sales-forwarded@example.net", pool="relay", rule="forwarded")],
+    ),
+    Scene(
+        "Outside, ~/.forward, outside",
+        _from(OUTSIDE_CLIENT, "erin@example.com", f"{FORWARDING_USER}@example.org"),
+        [Copy(recipient="home-forwarded@example.net", pool="relay", rule="forwarded")],
+    ),
+    Scene(
+        "One message, local and external",
+        _submitted(["bob@example.org", "friend@example.com"]),
+        [
+            Copy(recipient="bob@example.org", pool=LOCAL),
+            Copy(recipient="friend@example.com", pool="normal", rule="default"),
+        ],
+    ),
+    Scene(
+        "sendmail(1)",
+        _by_sendmail("alice@example.org", "cron@example.com"),
+        [Copy(recipient="cron@example.com", pool="normal", rule="default")],
     ),
 )
 
@@ -186,11 +203,11 @@ def _file_scene(number: int, path: Path) -> Scene:
     sender = header_sender(read_headers(str(path))) or ""
     recipient = f"file-{number}@example.com"
 
-    def send(lab: Lab) -> SendResult:
+    def send(lab: Lab, _title: str) -> SendResult:
         domain = domain_of(sender)
         if domain and domain not in default_zones():
             # The lab's DNS knows its own world only; a domain it has never heard of is to count as an ordinary one.
             lab.dns.set(domain, {"MX": ["10 mx.example.com."]})
         return lab.send(sender, recipient, path.read_bytes(), client_address=TRUSTED_CLIENT)
 
-    return Scene(title=str(path), send=send, copies=(Copy(recipient=recipient, pool=None),))
+    return Scene(str(path), send, [Copy(recipient=recipient, pool=None)])
