@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deliverypools.core.rules_reference import rules_reference
-from deliverypools.core.settings_reference import settings_reference
+from deliverypools.core.settings.reference import settings_reference
 
 DOCS = Path(__file__).parents[1] / "docs"
 

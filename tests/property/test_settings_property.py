@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deliverypools.core.settings import Settings, SettingsError, parse_settings
-from deliverypools.core.toml_lines import MAX_DEPTH, key_lines, scan
+from deliverypools.core.settings.toml_lines import MAX_DEPTH, key_lines, scan
 
 VALID = """\
 accepted_domains = ["example.org"]

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from deliverypools.core.settings import Settings, SettingsError, built_in_defaults, parse_settings
-from deliverypools.core.settings_errors import tables
-from deliverypools.core.settings_values import InetSocket, Nameserver, UnixSocket
+from deliverypools.core.settings.errors import tables
+from deliverypools.core.settings.values import InetSocket, Nameserver, UnixSocket
 
 TOP = 'accepted_domains = ["example.org"]\n'
 POOLS = """\

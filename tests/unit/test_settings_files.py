@@ -9,9 +9,9 @@ from test_settings import POOLS, TOP, errors, settings
 
 from deliverypools.adapters.settings_file import DEFAULT_PATH, MOST_BYTES, load_settings, settings_path
 from deliverypools.core.settings import Settings, SettingsError, parse_settings
-from deliverypools.core.settings_errors import MOST_ERRORS, tables
-from deliverypools.core.settings_reference import settings_reference
-from deliverypools.core.settings_text import notes_of
+from deliverypools.core.settings.errors import MOST_ERRORS, tables
+from deliverypools.core.settings.reference import settings_reference
+from deliverypools.core.settings.text import notes_of
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "postfix-examples" / "delivery-pools.toml"

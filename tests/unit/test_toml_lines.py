@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from deliverypools.core.toml_lines import MAX_DEPTH, key_lines, scan
+from deliverypools.core.settings.toml_lines import MAX_DEPTH, key_lines, scan
 
 DOCUMENT = '''\
 # a comment with [brackets] and key = "value"

@@ -1,6 +1,6 @@
 """The reference of all settings, `docs/settings.md`, made from the code that checks them.
 
-`python -m deliverypools.core.settings_reference > docs/settings.md` writes it; a test fails when they differ.
+`python -m deliverypools.core.settings.reference > docs/settings.md` writes it; a test fails when they differ.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from deliverypools.core.settings import Settings
-from deliverypools.core.settings_errors import table_header, tables
-from deliverypools.core.settings_text import NOT_SET, notes_of, toml_value
-from deliverypools.core.toml_lines import TomlPath
+from deliverypools.core.settings.errors import table_header, tables
+from deliverypools.core.settings.text import NOT_SET, notes_of, toml_value
+from deliverypools.core.settings.toml_lines import TomlPath
 
 _INTRODUCTION: Final = """\
 # Settings

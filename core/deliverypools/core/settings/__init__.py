@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import Field, StrictBool, ValidationError
 
 from deliverypools.core.addresses import normalise_domain
-from deliverypools.core.settings_checks import findings_across_keys
-from deliverypools.core.settings_errors import SettingsError, findings_of, located
-from deliverypools.core.settings_tables import (
+from deliverypools.core.settings.checks import findings_across_keys
+from deliverypools.core.settings.errors import SettingsError, findings_of, located
+from deliverypools.core.settings.tables import (
     Alerts,
     Bounces,
     Dns,
@@ -31,9 +31,9 @@ from deliverypools.core.settings_tables import (
     Table,
     setting,
 )
-from deliverypools.core.settings_text import effective_lines, keys_without_effect
-from deliverypools.core.settings_toml import read_toml
-from deliverypools.core.settings_values import (
+from deliverypools.core.settings.text import effective_lines, keys_without_effect
+from deliverypools.core.settings.toml import read_toml
+from deliverypools.core.settings.values import (
     AbsolutePath,
     Domain,
     HostName,

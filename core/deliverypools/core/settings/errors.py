@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from deliverypools.core.settings_values import shown
-from deliverypools.core.toml_lines import TomlPath
+from deliverypools.core.settings.toml_lines import TomlPath
+from deliverypools.core.settings.values import shown
 
 MOST_ERRORS: Final = 100
 """More than anybody repairs in one go; without it, a file of the wrong kind would fill the log."""

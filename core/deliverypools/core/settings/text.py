@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from deliverypools.core.settings_errors import key_text
-from deliverypools.core.settings_values import Nameserver, masked_url
-from deliverypools.core.toml_lines import TomlPath
+from deliverypools.core.settings.errors import key_text
+from deliverypools.core.settings.toml_lines import TomlPath
+from deliverypools.core.settings.values import Nameserver, masked_url
 
 NOT_SET: Final = "(not set)"
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def notes_of(field: FieldInfo) -> Mapping[str, Any]:
-    """Return what `settings_tables.setting` noted about a key."""
+    """Return what `tables.setting` noted about a key."""
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 

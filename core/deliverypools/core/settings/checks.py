@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from deliverypools.core.settings_errors import Finding, did_you_mean, key_text
-from deliverypools.core.settings_tables import Milter, Pin, Policy, Socketmap
-from deliverypools.core.settings_values import (
+from deliverypools.core.settings.errors import Finding, did_you_mean, key_text
+from deliverypools.core.settings.tables import Milter, Pin, Policy, Socketmap
+from deliverypools.core.settings.toml_lines import TomlPath
+from deliverypools.core.settings.values import (
     IpAddress,
     any_text,
     duration_seconds,
@@ -22,7 +23,6 @@ from deliverypools.core.settings_values import (
     shown,
     socket_text,
 )
-from deliverypools.core.toml_lines import TomlPath
 
 REQUIRED_POOLS: Final = ("normal", "high-risk", "relay")
 PIN_CRITERIA: Final = tuple(name for name in Pin.model_fields if name != "pool")

@@ -6,8 +6,8 @@ import re
 import tomllib
 from typing import Any, Final
 
-from deliverypools.core.settings_errors import SettingsError, key_text
-from deliverypools.core.toml_lines import Scan, TomlPath, scan
+from deliverypools.core.settings.errors import SettingsError, key_text
+from deliverypools.core.settings.toml_lines import Scan, TomlPath, scan
 
 _POSITION: Final = re.compile(
     r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL

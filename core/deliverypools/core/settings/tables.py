@@ -1,7 +1,7 @@
 """The tables of the settings file: every key with its kind, default, example and purpose.
 
 The keys are an interface (operators' files); `docs/settings.md` and the error messages are made from what stands
-here. Checks that concern more than one key are in `settings_checks`.
+here. Checks that concern more than one key are in `checks`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from deliverypools.core.settings_values import (
+from deliverypools.core.settings.values import (
     AbsolutePath,
     AccountName,
     Address,
