@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deliverypools.lab.namespace import Network
@@ -92,23 +92,35 @@ class Daemon:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
+        running = self._process.poll() is None
+        # The milter's workers have process groups of their own; they are found while their parent lives.
+        processes = [self._process.pid, *self.workers] if running else []
         if number is signal.SIGKILL:
-            self._signal_group(number)
-        elif self._process.poll() is None:
+            _kill(processes)
+        elif running:
             self._process.send_signal(number)
         try:
             self._process.wait(STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._signal_group(signal.SIGKILL)
+        _kill([pid for pid in processes if _is_in_session(pid, self._process.pid)])
         self._process = None
-
-    def _signal_group(self, number: signal.Signals) -> None:
-        assert self._process is not None  # noqa: S101 -- only called from _end
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
 
     def log(self) -> str:
         """Return what it has written."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+
+def _kill(processes: Iterable[int]) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _is_in_session(pid: int, session: int) -> bool:
+    """Tell whether a process is left over of that session: its id may belong to another one by now."""
+    try:
+        return os.getsid(pid) == session
+    except ProcessLookupError:
+        return False
