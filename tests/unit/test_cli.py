@@ -1,0 +1,270 @@
+"""The command line: help, `classify`, `keys rotate`, `check`, and what is said when settings are missing."""
+
+import io
+import json
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from deliverypools.adapters.key_file import read_keys
+from deliverypools.cli.main import main
+
+SETTINGS = """\
+accepted_domains = ["example.org"]
+state = "sqlite:///{folder}/state.db"
+ticket_key_file = "{folder}/ticket.keys"
+[pools.normal]
+addresses = ["192.0.2.10"]
+helo = "mail.example.org"
+[pools.high-risk]
+addresses = ["192.0.2.20"]
+helo = "mail-high-risk.example.org"
+[pools.relay]
+addresses = ["192.0.2.30"]
+helo = "mail-relay.example.org"
+[milter]
+socket = "unix:{folder}/milter.sock"
+[policy]
+socket = "unix:{folder}/policy.sock"
+"""
+MAIL = b"From: Alice <alice@example.org>\r\nTo: bob@example.net\r\nSubject: hello\r\n\r\nhello\r\n"
+COMMANDS = (("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"))
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.delenv("DELIVERY_POOLS_CONFIG", raising=False)
+    path = tmp_path / "pools.toml"
+    path.write_text(SETTINGS.format(folder=tmp_path), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def mail(tmp_path):
+    path = tmp_path / "mail.eml"
+    path.write_bytes(MAIL)
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a command; return its exit status and what it wrote."""
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err, json=lambda: [json.loads(x) for x in out.splitlines()])
+
+    return run
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
+def test_help_of_every_command(run, command):
+    answer = run(*command, "--help")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.out.startswith("usage: " + " ".join(("delivery-pools", *command)))
+
+
+def test_help_names_every_command(run):
+    text = run("--help").out
+    assert all(f"    {command[0]} " in text for command in COMMANDS)
+
+
+def test_a_command_is_required(run):
+    assert run().status == 2
+
+
+@pytest.mark.parametrize("command", [("milter",), ("policy",), ("check",), ("keys", "rotate"), ("classify", "x.eml")])
+def test_missing_settings_file_that_was_asked_for(run, command, tmp_path):
+    path = tmp_path / "missing.toml"
+    answer = run(*command, "--config", str(path))
+    assert answer.status == 78
+    assert f"{path}: there is no such file" in answer.err
+
+
+def test_settings_file_named_by_the_variable(run, config, mail, monkeypatch):
+    monkeypatch.setenv("DELIVERY_POOLS_CONFIG", config)
+    assert run("classify", "--json", mail).json()[0]["rule"] == "default"
+
+
+class TestClassify:
+    def test_json_has_the_fields_of_the_interface(self, run, config, mail):
+        assert run("classify", "--config", config, "--json", mail).json() == [
+            {
+                "file": mail,
+                "pool": "normal",
+                "rule": "default",
+                "reasons": ["no other rule matched"],
+                "ndr": False,
+                "authentication": {"spf": "not_asked", "dkim": "not_asked", "dmarc": "not_asked"},
+                "srs_sender": None,
+                "not_asked": ["sender_domain_without_mx_or_a"],
+            }
+        ]
+
+    def test_text_for_people(self, run, config, mail):
+        answer = run("classify", "--config", config, mail)
+        assert answer.out == f"{mail}: normal (default: no other rule matched)\n"
+
+    def test_ingress_is_outside_unless_the_sender_is_accepted(self, run, config, mail):
+        options = ("classify", "--config", config, "--json", mail)
+        assert run(*options, "--sender", "eve@example.net").json()[0]["rule"] == "forwarded"
+
+    def test_sender_that_is_ours_but_came_from_outside(self, run, config, mail):
+        result = run("classify", "--config", config, "--json", "--ingress", "outside", mail).json()[0]
+        assert (result["pool"], result["rule"]) == ("relay", "forwarded")
+
+    @pytest.mark.parametrize("sender", ["<>", ""])
+    def test_null_sender(self, run, config, mail, sender):
+        result = run("classify", "--config", config, "--json", "--sender", sender, mail).json()[0]
+        assert (result["rule"], result["ndr"]) == ("delivery_status_notification", True)
+
+    def test_message_that_names_no_sender_is_no_bounce(self, run, config, tmp_path):
+        (tmp_path / "mail.eml").write_bytes(b"Subject: who?\r\n\r\nhello\r\n")
+        result = run("classify", "--config", config, "--json", str(tmp_path / "mail.eml")).json()[0]
+        assert result["ndr"] is False
+
+    def test_sasl_username_is_asked_by_pins(self, run, config, mail, tmp_path):
+        with (tmp_path / "pools.toml").open("a", encoding="utf-8") as file:
+            file.write('[[pins]]\nsasl_username = "newsletter"\npool = "high-risk"\n')
+        result = run("classify", "--config", config, "--json", "--sasl-username", "Newsletter", mail).json()[0]
+        assert (result["pool"], result["rule"]) == ("high-risk", "pinned")
+
+    def test_built_in_defaults_without_a_settings_file(self, run, mail, monkeypatch):
+        monkeypatch.delenv("DELIVERY_POOLS_CONFIG", raising=False)
+        if os.path.exists("/etc/delivery-pools/delivery-pools.toml"):  # noqa: PTH110
+            pytest.skip("this machine has a settings file")
+        answer = run("classify", "--json", mail)
+        assert answer.json()[0]["rule"] == "forwarded"
+        assert "classified with built-in defaults" in answer.err
+
+    def test_a_file_that_cannot_be_read_does_not_stop_the_others(self, run, config, mail):
+        answer = run("classify", "--config", config, "--json", "missing.eml", mail)
+        assert answer.status == 1
+        assert answer.json()[0] == {"file": "missing.eml", "error": "No such file or directory"}
+        assert answer.json()[1]["pool"] == "normal"
+
+    def test_nothing_to_classify(self, run, config):
+        answer = run("classify", "--config", config)
+        assert (answer.status, answer.out) == (2, "")
+
+    def test_files_and_batch_at_once(self, run, config, mail):
+        assert run("classify", "--config", config, "--batch", "-", mail).status == 2
+
+
+class TestBatch:
+    def batch(self, run, config, *lines):
+        data = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+        return run("classify", "--config", config, "--batch", "-", stdin=data)
+
+    def test_one_object_a_line_in_the_same_order(self, run, config, mail):
+        senders = ["alice@example.org", "eve@example.net", ""] * 200
+        answer = self.batch(run, config, *({"file": mail, "sender": sender} for sender in senders))
+        assert answer.status == 0
+        assert [result["pool"] for result in answer.json()] == ["normal", "relay", "high-risk"] * 200
+
+    def test_every_field_of_the_interface_is_taken(self, run, config, mail):
+        line = {
+            "file": mail,
+            "sender": "eve@example.net",
+            "recipients": ["bob@example.net"],
+            "client_address": "198.51.100.7",
+            "helo": "client.example.net",
+            "sasl_username": "alice",
+            "ingress": "outside",
+        }
+        result = self.batch(run, config, line).json()[0]
+        assert result["reasons"] == ["arrived from outside (198.51.100.7)"]
+
+    def test_null_in_a_field_is_as_if_it_were_missing(self, run, config, mail):
+        fields = ("sender", "recipients", "client_address", "helo", "sasl_username", "ingress")
+        assert self.batch(run, config, {"file": mail, **dict.fromkeys(fields)}).json()[0]["rule"] == "default"
+
+    @pytest.mark.parametrize(
+        ("line", "error"),
+        [
+            (b"nonsense", "line 1: not JSON"),
+            (b"\xff\xfe", "line 1: not JSON"),
+            (b"[" * 100_000, "line 1: not JSON"),
+            (b"[]", 'line 1: expected an object with "file"'),
+            (b'{"sender": "a@b"}', 'line 1: expected an object with "file"'),
+            (b'{"file": 1}', 'line 1: expected an object with "file"'),
+            (b'{"file": "x", "form": 1}', "line 1: unknown: form; known: file, sender, recipients"),
+            (b'{"file": "x", "sender": 1}', 'line 1: "sender" is a text'),
+            (b'{"file": "x", "recipients": "a@b"}', 'line 1: "recipients" is a list of addresses'),
+            (b'{"file": "x", "ingress": "inside"}', 'line 1: "ingress" is one of submission, trusted, outside'),
+        ],
+        ids=lambda value: value[:30].decode(errors="replace") if isinstance(value, bytes) else "",
+    )
+    def test_a_bad_line_is_reported_and_the_next_one_decided(self, run, config, mail, line, error):
+        answer = self.batch(run, config, line, {"file": mail})
+        bad, good = answer.json()
+        assert bad["error"].startswith(error)
+        assert (answer.status, good["pool"]) == (1, "normal")
+
+    def test_empty_lines_are_left_out(self, run, config, mail):
+        assert len(self.batch(run, config, b"", {"file": mail}, b" \r", b"").json()) == 1
+
+    def test_from_a_file(self, run, config, mail, tmp_path):
+        batch = tmp_path / "batch.jsonl"
+        batch.write_text(json.dumps({"file": mail}) + "\n", encoding="utf-8")
+        assert run("classify", "--config", config, "--batch", str(batch)).json()[0]["pool"] == "normal"
+
+
+class TestKeysRotate:
+    def test_makes_the_file_and_says_so(self, run, config, tmp_path):
+        answer = run("keys", "rotate", "--config", config)
+        assert answer.status == 0
+        assert answer.out.startswith(f"{tmp_path}/ticket.keys: 1 key, the first one is new")
+        assert len(read_keys(str(tmp_path / "ticket.keys"))) == 1
+
+    def test_keeps_the_old_keys_behind_the_new_one(self, run, config, tmp_path):
+        run("keys", "rotate", "--config", config)
+        (old,) = read_keys(str(tmp_path / "ticket.keys"))
+        assert "2 keys" in run("keys", "rotate", "--config", config).out
+        assert read_keys(str(tmp_path / "ticket.keys"))[1] == old
+
+    def test_a_broken_file_is_not_overwritten(self, run, config, tmp_path):
+        (tmp_path / "ticket.keys").write_text("nonsense\n", encoding="ascii")
+        answer = run("keys", "rotate", "--config", config)
+        assert answer.status == 1
+        assert f"{tmp_path}/ticket.keys:1: not a key" in answer.err
+        assert (tmp_path / "ticket.keys").read_text(encoding="ascii") == "nonsense\n"
+
+
+class TestCheck:
+    def test_everything_is_there(self, run, config):
+        run("keys", "rotate", "--config", config)
+        answer = run("check", "--config", config)
+        assert (answer.status, answer.err) == (0, "")
+        assert answer.out.startswith("settings and files are in order")
+
+    def test_missing_key_file(self, run, config, tmp_path):
+        answer = run("check", "--config", config)
+        assert (answer.status, answer.out) == (1, "")
+        assert answer.err.startswith(f"error: {tmp_path}/ticket.keys: no such file")
+
+    def test_missing_folders_are_all_named(self, run, tmp_path, config):
+        text = SETTINGS.format(folder=tmp_path / "nowhere")
+        (tmp_path / "pools.toml").write_text(text, encoding="utf-8")
+        answer = run("check", "--config", config)
+        assert answer.status == 1
+        assert [line.split(":")[1].strip() for line in answer.err.splitlines()[1:]] == [
+            "state",
+            "milter.socket",
+            "policy.socket",
+        ]
+
+    def test_every_mistake_in_the_settings_is_named(self, run, config, tmp_path):
+        text = SETTINGS.format(folder=tmp_path).replace("192.0.2.20", "192.0.2.300").replace("socket =", "sokcet =")
+        (tmp_path / "pools.toml").write_text(text, encoding="utf-8")
+        answer = run("check", "--config", config)
+        assert answer.status == 78
+        lines = [line.removeprefix(config).split(":")[1] for line in answer.err.splitlines()]
+        assert lines == ["8", "14", "16"]
