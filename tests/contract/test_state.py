@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import pathlib
 import signal
 import sqlite3
 import threading
@@ -146,6 +147,12 @@ class TestLapse:
         state.commit("Q1", charge(10))
         clock.now += RESERVATION_SECONDS + 1
         assert state.reserve("Q2", "i2", charge(1)).answer is Answer.YES
+
+    def test_what_has_lapsed_counts_for_no_other_message(self, state, clock):
+        state.reserve("4Q1", "i1", charge(10))
+        clock.now += RESERVATION_SECONDS + 1
+        assert state.charge_once("ticket", charge(1)).answer is Answer.NO
+        assert state.recipients_in_last_day("alice") == 1
 
     def test_commit_of_a_lapsed_reservation_counts_once(self, state, clock):
         state.reserve("Q1", "i1", charge(4))
@@ -330,6 +337,57 @@ class TestFailure:
             state.commit("Q1", charge(1))
         (tmp_path / "state.db").rmdir()
         assert state.commit("Q1", charge(1)).answer is Answer.NO
+
+    def test_a_file_that_was_removed_is_made_again_for_all(self, opened, path):
+        first = opened()
+        first.commit("4Q1", charge(1))
+        for suffix in ("", "-wal", "-shm"):
+            pathlib.Path(path + suffix).unlink(missing_ok=True)
+        first.commit("4Q2", charge(1))
+        assert opened().recipients_in_last_day("alice") == 1
+
+    def test_eight_states_that_make_the_file_at_once_all_succeed(self, tmp_path):
+        for attempt in range(20):
+            path = str(tmp_path / f"state-{attempt}.db")
+            barrier, failures = threading.Barrier(8), []
+
+            def count_one(path=path, barrier=barrier, failures=failures):
+                state = State(path, time.time)
+                barrier.wait()
+                try:
+                    state.commit("4Q", charge(1))
+                except StateUnavailable as error:
+                    failures.append(error)
+                state.close()
+
+            threads = [threading.Thread(target=count_one) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert failures == []
+
+    def test_threads_do_not_wait_for_a_locked_file_one_after_the_other(self, path, state):
+        state.recipients_in_last_day("alice")
+        blocker = sqlite3.connect(path, isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
+        failures = []
+
+        def count_one():
+            try:
+                state.commit("4Q", charge(1))
+            except StateUnavailable as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=count_one) for _ in range(8)]
+        before = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        blocker.close()
+        assert len(failures) == 8
+        assert time.monotonic() - before < 8, "one after the other would be 16 seconds"
 
     def test_a_file_that_is_no_database_and_recovery(self, tmp_path, state):
         (tmp_path / "state.db").write_bytes(b"this is no database, however long it may be" * 100)

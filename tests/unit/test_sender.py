@@ -19,6 +19,8 @@ FROM = ("From", "Alice <alice@example.org>")
         ((FROM,), "alice@example.org"),
         ((("From", "alice@example.org (Alice)"),), "alice@example.org"),
         ((("From", "Alice\n\t<alice@example.org>"),), "alice@example.org"),
+        ((("From", '"Eve <alice@example.org>" <eve@example.net>'),), "eve@example.net"),
+        ((("From", "(" * 3000 + "alice@example.org"),), None),
         ((("From", "undisclosed"),), None),
         ((("From", ""),), None),
         ((("From", "<>"),), None),

@@ -6,10 +6,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from deliverypools.core.facts import Answer, Finding, Ingress, Origin
-from deliverypools.core.headers import Headers
 from deliverypools.core.ticket import (
     BODY_BYTES,
-    Binding,
+    Binder,
     BodyDigest,
     Ticket,
     TicketError,
@@ -30,9 +29,11 @@ NOW = 1_700_000_000.0
 
 
 def binding(fields=FIELDS, body=b"hello\r\n"):
-    digest = BodyDigest()
-    digest.feed(body)
-    return Binding.of(Headers.of(fields), digest)
+    binder = Binder()
+    for name, value in fields:
+        binder.add_field(name, value)
+    binder.add_body(body)
+    return binder.binding()
 
 
 TICKET = Ticket(
@@ -153,6 +154,16 @@ class TestBinding:
 
     def test_fields_that_are_not_utf_8_differ(self):
         assert binding(changed("From", "\udce9")).difference(binding(changed("From", "\udce8")))
+
+
+def test_binding_does_not_depend_on_how_a_long_field_is_folded():
+    text = "x" * 5000
+    folded = "\n ".join(text[start : start + 900] for start in range(0, 5000, 900))
+    assert binding(changed("Subject", text)) == binding(changed("Subject", folded))
+
+
+def test_binding_sees_the_end_of_a_long_field():
+    assert binding(changed("Subject", "x" * 5000)) != binding(changed("Subject", "x" * 5001))
 
 
 class TestBodyDigest:

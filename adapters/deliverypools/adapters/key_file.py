@@ -51,10 +51,11 @@ def rotate_keys(path: str) -> int:
     Raises:
         KeyFileError: an existing file cannot be read, or the new one not be written.
     """
-    old = read_keys(path) if Path(path).exists() else ()
-    keys = (Fernet.generate_key(), *old)[:KEYS_KEPT]
-    target = Path(path)
     try:
+        # A symbolic link goes on leading to the file.
+        target = Path(path).resolve()
+        old = read_keys(path) if target.exists() else ()
+        keys = (Fernet.generate_key(), *old)[:KEYS_KEPT]
         owner = target.stat() if old else None
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
@@ -66,7 +67,7 @@ def rotate_keys(path: str) -> int:
             if owner is not None:
                 os.chmod(temporary, owner.st_mode & 0o777)  # noqa: PTH101
                 os.chown(temporary, owner.st_uid, owner.st_gid)
-            os.replace(temporary, path)  # noqa: PTH105
+            os.replace(temporary, target)  # noqa: PTH105
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)  # noqa: PTH108

@@ -48,7 +48,7 @@ class SenderDomains:
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[Finding]] = {}
         self._failures: OrderedDict[str, tuple[float, Finding]] = OrderedDict()
-        self._remembered: dict[str, float] = {}
+        self._remembered: dict[str, tuple[Answer, float]] = {}
 
     def start(self, domain: str) -> Future[Finding]:
         """Begin to look a domain up, or join the look-up that is under way."""
@@ -83,10 +83,10 @@ class SenderDomains:
             if finding.answer is Answer.UNKNOWN:
                 last_known = self._state.last_known_sender_domain(domain)
                 return last_known or finding
-            now = self._clock()
-            if now - self._remembered.get(domain, -_REMEMBER_EVERY_SECONDS) >= _REMEMBER_EVERY_SECONDS:
+            answer, at = self._remembered.get(domain, (None, 0.0))
+            if answer is not finding.answer or self._clock() - at >= _REMEMBER_EVERY_SECONDS:
                 self._state.remember_sender_domain(domain, finding, LAST_KNOWN_SECONDS)
-                self._remembered[domain] = now
+                self._remembered[domain] = finding.answer, self._clock()
         except StateUnavailable as error:
             _log.warning("last known DNS answer for %s: %s", domain, error)
         return finding
@@ -129,15 +129,14 @@ def look_up_sender_domain(resolver: dns.resolver.Resolver, domain: str, timeout_
         return Finding(Answer.NO, f"{printable(domain) or '(none)'}: not a domain name")
     deadline = time.monotonic() + timeout_seconds
     failures = []
-    for rdtype in (dns.rdatatype.MX, dns.rdatatype.A, dns.rdatatype.AAAA):
-        left = deadline - time.monotonic()
+    for share, rdtype in ((0.5, dns.rdatatype.MX), (0.5, dns.rdatatype.A), (1.0, dns.rdatatype.AAAA)):
+        # One type that gets no answer leaves time to ask for the others.
+        lifetime = max(0.0, deadline - time.monotonic()) * share
         try:
-            if left > 0:
-                answer = resolver.resolve(name, rdtype, lifetime=left, raise_on_no_answer=False, search=False)
-                if _is_positive(answer):
-                    return Finding(Answer.YES, f"{domain}: has {dns.rdatatype.to_text(rdtype)}")
-                continue
-            failure = "timed out"
+            answer = resolver.resolve(name, rdtype, lifetime=lifetime, raise_on_no_answer=False, search=False)
+            if _is_positive(answer):
+                return Finding(Answer.YES, f"{domain}: has {dns.rdatatype.to_text(rdtype)}")
+            continue
         except dns.resolver.NXDOMAIN:
             return Finding(Answer.NO, f"{domain}: no such domain (NXDOMAIN)")
         except (dns.exception.DNSException, OSError) as error:

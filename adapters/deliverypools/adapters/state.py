@@ -6,8 +6,11 @@ wrong with the file raises `StateUnavailable` within about two seconds; the next
 
 from __future__ import annotations
 
+import os
+import select
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from deliverypools.core.facts import Answer, Finding
 
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 2.0
+_TRY_AGAIN_SECONDS = 0.02
 _DAY = 86_400
 _PRUNE_EVERY_SECONDS = 300.0
 
@@ -81,6 +85,7 @@ class State:
         self._clock = clock
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._file_id: tuple[int, int] | None = None
         self._depth = 0
         self._pruned_at = clock()
         self._counters = counters.SQLiteCounters(self._transaction, clock)
@@ -145,6 +150,7 @@ class State:
             StateUnavailable: nothing was counted.
         """
         with self._transaction() as connection:
+            self._lapse(connection)
             row = connection.execute(
                 "SELECT answer, evidence FROM charges WHERE ticket_id = ?", (ticket_id,)
             ).fetchone()
@@ -207,7 +213,8 @@ class State:
         Raises:
             StateUnavailable: it cannot be told.
         """
-        with self._transaction():
+        with self._transaction() as connection:
+            self._lapse(connection)
             return self._counters.used(_key(account), _DAY)
 
     def close(self) -> None:
@@ -256,46 +263,88 @@ class State:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        if not self._lock.acquire(timeout=_BUSY_SECONDS):
+            raise StateUnavailable(f"{self._path}: busy")
+        try:
             if self._connection is not None and self._depth:
                 yield self._connection
-                return
-            try:
-                connection = self._connection or self._open()
-                connection.execute("BEGIN IMMEDIATE")
-            except (sqlite3.Error, OSError) as error:
-                self.close()
-                raise StateUnavailable(f"{self._path}: {error}") from error
-            self._depth = 1
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                # A connection that failed is given up: the file may have been replaced or repaired by the next call.
-                self.close()
-                raise StateUnavailable(f"{self._path}: {error}") from error
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            finally:
-                self._depth = 0
+            else:
+                with self._outermost_transaction() as connection:
+                    yield connection
+        finally:
+            self._lock.release()
 
-    def _open(self) -> sqlite3.Connection:
-        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    @contextmanager
+    def _outermost_transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > _SCHEMA_VERSION:
-                raise sqlite3.DatabaseError(f"written by a newer version (schema {version}, ours is {_SCHEMA_VERSION})")
-            if version < _SCHEMA_VERSION:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+            connection = self._current_connection()
+            connection.execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise StateUnavailable(f"{self._path}: {error}") from error
+        self._depth = 1
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            # A connection that failed is given up: the file may have been replaced or repaired by the next call.
+            self.close()
+            raise StateUnavailable(f"{self._path}: {error}") from error
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._depth = 0
+
+    def _current_connection(self) -> sqlite3.Connection:
+        """Return the connection to the file that is at the path now: in one that was replaced we would count alone."""
+        if self._connection is not None and self._file_id != _file_id(self._path):
+            self.close()
+        if self._connection is None:
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            self._connection = _open(self._path)
+            self._file_id = _file_id(self._path)
+        return self._connection
+
+
+def _open(path: str) -> sqlite3.Connection:
+    """Open the file and make sure of its tables.
+
+    Changing the journal mode of a new file does not wait for others that make it too, so that is tried again.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            select.select([], [], [], _TRY_AGAIN_SECONDS)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
-        return connection
+        else:
+            return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > _SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"written by a newer version (schema {version}, ours is {_SCHEMA_VERSION})")
+    if version < _SCHEMA_VERSION:
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116  (asked at each transaction)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _key(account: str) -> str:

@@ -84,6 +84,9 @@ def _run(options: argparse.Namespace) -> int:
     if bool(options.files) == bool(options.batch):
         print("delivery-pools classify: name message files, or --batch FILE", file=sys.stderr)
         return 2
+    if options.batch not in (None, "-") and not Path(options.batch).is_file():
+        print(f"delivery-pools classify: {options.batch}: no such file", file=sys.stderr)
+        return FAILED
     settings = _settings(options)
     dns = SenderDomains(settings, None) if options.dns == "live" else None
     status = OK
@@ -170,6 +173,9 @@ def _answer(request: _Request, settings: Settings, dns: SenderDomains | None) ->
         headers = read_headers(request.file)
     except OSError as error:
         return {"file": request.file, "error": error.strerror or str(error)}
+    except ValueError as error:
+        # A NUL byte or a lone surrogate is in no file's name.
+        return {"file": request.file, "error": str(error)}
     sender = strip_brackets(request.sender) if request.sender is not None else header_sender(headers)
     facts = _facts(request, sender or "", headers, settings, dns)
     decision = classify(facts, settings)

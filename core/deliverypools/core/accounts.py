@@ -26,11 +26,16 @@ def smtp_account(
     that is in an accepted domain, else to its address: the sender of what it relays is somebody else.
     """
     if ingress is Ingress.SUBMISSION:
-        return sasl_username.strip().lower()
+        return _storable(sasl_username.strip().lower())
     if ingress is Ingress.TRUSTED:
         sender = normalise_address(envelope_sender)
-        return sender if settings.is_accepted_domain(domain_of(sender)) else client_address
+        return _storable(sender) if settings.is_accepted_domain(domain_of(sender)) else client_address
     return ""
+
+
+def _storable(name: str) -> str:
+    """Return a name that may hold bytes which are not UTF-8 in a form that any database takes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def user_account(user_id: int) -> str:

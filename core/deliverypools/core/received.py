@@ -14,7 +14,8 @@ from email.utils import mktime_tz, parsedate_tz
 from deliverypools.core.headers import Headers
 
 _BY_POSTFIX = re.compile(
-    r"\bby\s+(?P<host>[^\s;()]{1,255})\s+\([^(),]{0,80}(?:,\s+from\s+userid\s+(?P<user_id>\d{1,10}))?\)"
+    # "by" begins a line of Postfix's own: in the one before stands what the client said in HELO.
+    r"(?:\A|\n)[ \t]*by\s+(?P<host>[^\s;()]{1,255})\s+\([^(),]{0,80}(?:,\s+from\s+userid\s+(?P<user_id>\d{1,10}))?\)"
     r"(?:\s+with\s+\w{1,20}(?:\s+\([^()]{0,200}\))*)?\s+id\s+(?P<queue_id>[0-9A-Za-z]{5,30})\b"
 )
 _MOST_OF_A_FIELD = 2000

@@ -10,24 +10,32 @@ from deliverypools.core.headers import Headers
 from deliverypools.core.sender import from_address
 
 _COMMENT = re.compile(r"\([^()]*\)")
-_PARAMETER = re.compile(r""";\s*([a-z-]+)\s*=\s*(?:"([^"]*)"|([^\s;"]+))""")
+# Tolerant of what broken MTAs write: a missing semicolon, odd or unclosed quotes, RFC 2231 forms.
+_REPORT_TYPE = re.compile(r"""\breport-type(?:\*\d?\*?)?\s*=\s*["']?(?:[\w-]*'[\w-]*')?\s*([a-z-]+)""")
 _MOST_OF_A_HEADER = 4000
+_MOST_NESTED_COMMENTS = 5
 _DAEMONS = frozenset({"mailer-daemon", "postmaster", "mail-daemon", "mdaemon"})
 
 
-def content_type(headers: Headers) -> tuple[str, dict[str, str]]:
-    """Return the media type and its parameters, in lower case (RFC 2045 section 5.1); tolerant of anything."""
-    value = (headers.first("Content-Type") or "")[:_MOST_OF_A_HEADER].lower()
-    value = _COMMENT.sub(" ", value)
-    media_type = value.partition(";")[0].strip()
-    parameters = {match[1]: (match[2] or match[3] or "").strip() for match in _PARAMETER.finditer(value)}
-    return media_type, parameters
+def report_type(headers: Headers) -> str | None:
+    """Return the report-type of a multipart/report (RFC 6522), "" if it names none; None for other mail."""
+    value = _without_comments(headers.first("Content-Type") or "")
+    if not re.match(r"\s*multipart\s*/\s*report\b", value):
+        return None
+    match = _REPORT_TYPE.search(value)
+    return match[1] if match else ""
+
+
+def _without_comments(value: str) -> str:
+    value = value[:_MOST_OF_A_HEADER].lower()
+    for _ in range(_MOST_NESTED_COMMENTS):
+        value = _COMMENT.sub(" ", value)
+    return value
 
 
 def is_delivery_status_report(headers: Headers) -> bool:
     """Tell whether this is a multipart/report of a delivery status (RFC 6522, RFC 3464)."""
-    media_type, parameters = content_type(headers)
-    return media_type == "multipart/report" and parameters.get("report-type") == "delivery-status"
+    return report_type(headers) == "delivery-status"
 
 
 def is_automatic_reply(headers: Headers) -> bool:
@@ -35,10 +43,9 @@ def is_automatic_reply(headers: Headers) -> bool:
 
     `Auto-Submitted: auto-replied` alone does not tell: Exim writes it into its NDRs. A person's address in From does.
     """
-    media_type, parameters = content_type(headers)
-    if media_type == "multipart/report":
-        return parameters.get("report-type", "delivery-status") != "delivery-status"
-    submitted = (headers.first("Auto-Submitted") or "")[:_MOST_OF_A_HEADER].lower()
+    if (kind := report_type(headers)) is not None:
+        return kind not in ("delivery-status", "")
+    submitted = _without_comments(headers.first("Auto-Submitted") or "")
     if submitted.partition(";")[0].strip() != "auto-replied" or headers.first("X-Failed-Recipients") is not None:
         return False
     author = from_address(headers).lower().partition("@")[0]

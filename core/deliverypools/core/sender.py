@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from email.utils import parseaddr
 
 from deliverypools.core.addresses import strip_brackets
 from deliverypools.core.headers import Headers
 
 _ANGLE = re.compile(r"<([^<>]{0,1000})>")
-_BARE = re.compile(r"[^\s<>(),;:\"]+@[^\s<>(),;:\"]+")
 _MOST_OF_A_FIELD = 4000
 
 
@@ -23,9 +23,10 @@ def header_sender(headers: Headers) -> str | None:
 
 def from_address(headers: Headers) -> str:
     """Return the first address in From (RFC 5322 section 3.6.2), "" where there is none."""
-    value = (headers.first("From") or "")[:_MOST_OF_A_FIELD]
-    match = _ANGLE.search(value)
-    if match:
-        return match[1].strip()
-    bare = _BARE.search(value)
-    return bare[0] if bare else ""
+    value = "".join((headers.first("From") or "")[:_MOST_OF_A_FIELD].splitlines())
+    try:
+        address = parseaddr(value)[1].strip()
+    except (RecursionError, ValueError, IndexError):
+        # Deeply nested comments, and whatever else a hostile field breaks in the library.
+        return ""
+    return address if "@" in address else ""

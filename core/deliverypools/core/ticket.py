@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from deliverypools.core.addresses import normalise_address
 from deliverypools.core.facts import Answer, Finding, Ingress, Origin
-from deliverypools.core.headers import Headers
 
 HEADER: Final = "X-Delivery-Pool-Ticket"
 
@@ -33,7 +32,7 @@ _USES_PER_RECIPIENT: Final = 1000
 _FOLD_AT: Final = 76
 _CONTINUED: Final = ".dp."
 """Begins each further line of a ticket header: pool transports then know it where it stands in a body, as returned
-by an NDR (postfix-examples, strip_body). No character of it occurs in a token."""
+by an NDR (postfix-examples, strip_body). A token has no dot."""
 
 
 class TicketError(ValueError):
@@ -47,11 +46,6 @@ class Binding:
     fields: str
     subject: str
     body: str
-
-    @classmethod
-    def of(cls, headers: Headers, body: BodyDigest) -> Binding:
-        """Make the binding of a message."""
-        return cls(_fields_digest(headers, BOUND_FIELDS), _fields_digest(headers, ("Subject",)), body.hexdigest())
 
     def difference(self, other: Binding, *, after_filter: bool = False) -> str:
         """Say in which part two messages differ, or return ""; after a content filter only the fields count."""
@@ -68,7 +62,7 @@ class BodyDigest:
     """A digest of the first part of a body, fed chunk by chunk, blind to white space."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        self._hash = _new_hash()
         self._missing = BODY_BYTES
 
     def feed(self, chunk: bytes) -> None:
@@ -88,14 +82,33 @@ class BodyDigest:
         return self._hash.hexdigest()
 
 
-def _fields_digest(headers: Headers, names: Iterable[str]) -> str:
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for name in names:
-        for value in headers.all(name):
-            digest.update(
-                name.lower().encode() + b":" + "".join(value.split()).encode(errors="surrogateescape") + b"\n"
-            )
-    return digest.hexdigest()
+class Binder:
+    """Makes the binding of a message from its parts as they come; keeps digests only, however long a field is."""
+
+    def __init__(self) -> None:
+        self._fields = {name.lower(): _new_hash() for name in (*BOUND_FIELDS, "Subject")}
+        self._body = BodyDigest()
+
+    def add_field(self, name: str, value: str) -> None:
+        """Take a header field. White space does not count: transports fold and refold."""
+        if (digest := self._fields.get(name.lower())) is not None:
+            digest.update("".join(value.split()).encode(errors="surrogateescape") + b"\n")
+
+    def add_body(self, chunk: bytes) -> bool:
+        """Take the next part of the body; tell whether more of it is wanted."""
+        self._body.feed(chunk)
+        return not self._body.is_full
+
+    def binding(self) -> Binding:
+        """Return the binding of what was added."""
+        fields = _new_hash()
+        for name in BOUND_FIELDS:
+            fields.update(self._fields[name.lower()].digest())
+        return Binding(fields.hexdigest(), self._fields["subject"].hexdigest(), self._body.hexdigest())
+
+
+def _new_hash() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +191,7 @@ class Ticket:
             )
         except TicketError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise TicketError("content cannot be read") from error
 
 

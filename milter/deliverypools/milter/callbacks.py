@@ -75,10 +75,12 @@ class PoolMilter(Milter.Base):
 
     services: ClassVar[Services]
     activity: ClassVar[Activity]
+    # pymilter sets it in a negotiation that succeeds, and its @noreply asks for it outside our guard.
+    _protocol = 0
 
     def __init__(self) -> None:
         self.has_failed = False
-        self._connection = Connection()
+        self._connection: Connection | None = None
         self._collector: MessageCollector | None = None
         self._look_up: Future[Finding] | None = None
 
@@ -95,8 +97,8 @@ class PoolMilter(Milter.Base):
     def connect(self, _hostname: str, _family: int, hostaddr: Any) -> int:
         """Take the connection."""
         self._connection = Connection(
-            daemon_name=self.getsymval("{daemon_name}") or "",
-            hostname=self.getsymval("j") or "",
+            daemon_name=self._macro("{daemon_name}"),
+            hostname=self._macro("j"),
             client_address=str(hostaddr[0]) if isinstance(hostaddr, tuple) and hostaddr else "",
         )
         return Milter.CONTINUE
@@ -130,7 +132,7 @@ class PoolMilter(Milter.Base):
         settings = self.services.settings
         self._collector = MessageCollector(
             sender,
-            sasl_username=self.getsymval("{auth_authen}") or "",
+            sasl_username=self._macro("{auth_authen}"),
             more_fields=(sign.partition(":")[0].strip() for sign in settings.spam.headers),
         )
         self.activity.add(1)
@@ -166,10 +168,10 @@ class PoolMilter(Milter.Base):
         """Decide, carry out, answer. Whatever fails here, the message is tried again: it never goes on undecided."""
         queue_id = ""
         try:
-            queue_id = self.getsymval("i") or ""
-            if self._collector is None or self.has_failed:
+            queue_id = self._macro("i")
+            if self._collector is None or self._connection is None or self.has_failed:
                 return self._answer(Reply.TEMPFAIL, "Internal error, please try again later")
-            verdict = self._judge(self._collector.end(queue_id))
+            verdict = self._judge(self._collector.end(queue_id), self._connection)
             self._edit(verdict)
             if verdict.log:
                 _log.info(verdict.log)
@@ -194,17 +196,25 @@ class PoolMilter(Milter.Base):
 
     @property
     def _decides(self) -> bool:
-        return self._connection.daemon_name == EGRESS or self.services.settings.profile == "express"
+        is_egress = self._connection is not None and self._connection.daemon_name == EGRESS
+        return is_egress or self.services.settings.profile == "express"
 
-    def _judge(self, message: CollectedMessage) -> Verdict:
+    def _macro(self, name: str) -> str:
+        """Return a macro, "" where Postfix sent none; one that is not UTF-8 is a value that nothing else has."""
+        try:
+            return self.getsymval(name) or ""
+        except UnicodeDecodeError:
+            return f"(undecodable {name.strip('{}')})"
+
+    def _judge(self, message: CollectedMessage, connection: Connection) -> Verdict:
         if not self._decides:
-            return first_pass(message, self._connection, self.services)
+            return first_pass(message, connection, self.services)
         finding = NOT_ASKED
         if self._look_up is not None:
             finding = self.services.sender_domains.wait(self._look_up, domain_of(message.envelope_sender))
         if self.services.settings.profile == "express":
-            return express_pass(message, self._connection, finding, self.services)
-        return egress_pass(message, self._connection, finding, self.services)
+            return express_pass(message, connection, finding, self.services)
+        return egress_pass(message, connection, finding, self.services)
 
     def _edit(self, verdict: Verdict) -> None:
         for name, count in verdict.delete:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deliverypools.core import ticket
 from deliverypools.core.addresses import strip_brackets
 from deliverypools.core.headers import Headers
-from deliverypools.core.ticket import Binding, BodyDigest
+from deliverypools.core.ticket import Binder, Binding
 
 TAG_HEADER = "X-Delivery-Pool"
 
@@ -69,7 +69,7 @@ class MessageCollector:
         self._tags = 0
         self._tickets = 0
         self._ticket_values: list[str] = []
-        self._body = BodyDigest()
+        self._binder = Binder()
 
     def add_recipient(self, address: str) -> None:
         """Take a recipient that Postfix has accepted."""
@@ -78,6 +78,7 @@ class MessageCollector:
 
     def add_header(self, name: str, value: str) -> None:
         """Take a header field."""
+        self._binder.add_field(name, value)
         lower = name.lower()
         if lower == TAG_HEADER.lower():
             self._tags += 1
@@ -93,8 +94,7 @@ class MessageCollector:
 
     def add_body(self, chunk: bytes) -> bool:
         """Take a part of the body; tell whether more of it is wanted."""
-        self._body.feed(chunk)
-        return not self._body.is_full
+        return self._binder.add_body(chunk)
 
     def end(self, queue_id: str) -> CollectedMessage:
         """Return the whole message."""
@@ -103,7 +103,7 @@ class MessageCollector:
             envelope_sender=self.envelope_sender,
             recipients=tuple(self._recipients),
             headers=headers,
-            binding=Binding.of(headers, self._body),
+            binding=self._binder.binding(),
             tags=self._tags,
             tickets=self._tickets,
             ticket_values=tuple(self._ticket_values),

@@ -49,6 +49,7 @@ class MilterServer:
         self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._listening_fd = -1
+        self._lock: int | None = None
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit status.
@@ -58,7 +59,7 @@ class MilterServer:
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        lock_socket(self._settings.milter.socket)
+        self._lock = lock_socket(self._settings.milter.socket)
         self._listening_fd = _listen(self._settings.milter.socket)
         self._spawn_missing()
         _log.info("serving %s with %d workers", self._settings.milter.socket, self._settings.milter.workers)
@@ -96,6 +97,9 @@ class MilterServer:
             # Its own process group: Ctrl-C in a terminal is for the master, which drains.
             os.setpgid(0, 0)
             os.close(self._lifeline_write)
+            if self._lock is not None:
+                # It is the master's: a new one may start while the workers of one that was killed still drain.
+                os.close(self._lock)
             run_worker(self._settings, self._keys, self._listening_fd, self._lifeline_read)
         except BaseException:  # noqa: BLE001  (a child must never return into the master)
             _log.exception("worker could not start")

@@ -28,6 +28,7 @@ DRAIN_SIGNAL = signal.SIGUSR1
 """Sent by the master. SIGTERM, SIGHUP and SIGINT are libmilter's own in a worker: it would cut messages short."""
 
 _MESSAGE_DRAIN_SECONDS = 60.0
+_REPLY_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.05
 _TICKET_ID_BYTES = 9
 
@@ -74,9 +75,10 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
     select.select([woken, lifeline], [], [])
     address = _stop_accepting(listening_fd)
     deadline = time.monotonic() + settings.milter.drain_seconds
-    while open_sessions(address) and time.monotonic() < deadline:
-        select.select([], [], [], _LOOK_AGAIN_SECONDS)
+    _wait_for_sessions(address, deadline)
     activity.wait_for_messages(_MESSAGE_DRAIN_SECONDS)
+    # The last callback has returned; libmilter may still be writing its reply.
+    _wait_for_sessions(address, time.monotonic() + _REPLY_SECONDS)
     sender_domains.close()
     state.close()
     logging.shutdown()
@@ -104,6 +106,11 @@ def _stop_accepting(listening_fd: int) -> object:
     return address
 
 
+def _wait_for_sessions(address: object, deadline: float) -> None:
+    while open_sessions(address) and time.monotonic() < deadline:
+        select.select([], [], [], _LOOK_AGAIN_SECONDS)
+
+
 def open_sessions(address: object) -> int:
     """Return how many connections to `address` this process holds.
 
@@ -124,5 +131,7 @@ def own_sockets() -> list[int]:
 
 def _has_address(descriptor: int, address: object) -> bool:
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as candidate:
-        return bool(candidate.getsockname() == address)
+        own = candidate.getsockname()
+        # A connection to 0.0.0.0:PORT has the address that the client chose, and the port.
+        return bool(own[1] == address[1] if isinstance(own, tuple) and isinstance(address, tuple) else own == address)
     return False

@@ -23,6 +23,7 @@ class RequestDecoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._searched = 0
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
@@ -35,13 +36,16 @@ class RequestDecoder:
             ProtocolViolation: the bytes are no request, or too long a one; nothing after them can be read.
         """
         while True:
-            end = self._buffer.find(b"\n\n", 0, MOST_REQUEST_BYTES + 2)
+            end = self._buffer.find(b"\n\n", self._searched, MOST_REQUEST_BYTES + 2)
             if end < 0:
-                if len(self._buffer) > MOST_REQUEST_BYTES:
+                # One byte more may be the first half of the end.
+                if len(self._buffer) > MOST_REQUEST_BYTES + 1:
                     raise ProtocolViolation(f"request of more than {MOST_REQUEST_BYTES} bytes")
+                self._searched = max(0, len(self._buffer) - 1)
                 return
             block = bytes(self._buffer[:end])
             del self._buffer[: end + 2]
+            self._searched = 0
             yield _parse(block)
 
 
