@@ -1,4 +1,4 @@
-"""Reading the header of a message file, in bounded memory."""
+"""Reading the header of a message, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ def read_headers(path: str) -> Headers:
         OSError: the file cannot be read.
     """
     with Path(path).open("rb") as file:
-        beginning = file.read(_MOST_HEADER_BYTES)
-    fields = [
-        (str(name), str(value)) for name, value in BytesHeaderParser(policy=compat32).parsebytes(beginning).raw_items()
-    ]
+        return parse_headers(file.read(_MOST_HEADER_BYTES))
+
+
+def parse_headers(message: bytes) -> Headers:
+    """Return the header fields of a message, folded as they stand there."""
+    parsed = BytesHeaderParser(policy=compat32).parsebytes(message[:_MOST_HEADER_BYTES])
+    fields = [(str(name), str(value)) for name, value in parsed.raw_items()]
     return Headers.of(fields[:_MOST_FIELDS], is_complete=len(fields) <= _MOST_FIELDS)

@@ -10,9 +10,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from deliverypools.adapters.message_file import parse_headers
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers
-from deliverypools.core.headers import Headers
 from deliverypools.core.received import own_received
 from deliverypools.lab import story
 from deliverypools.lab.lab import Lab
@@ -130,8 +130,7 @@ def _row(scene: story.Scene, lab: Lab, copy: story.Copy) -> Row:
 
 def _decision(message: ReceivedMessage, lab: Lab) -> dict[str, str]:
     """Return what the milter logged about a message, by the queue id that the listener put into its Received field."""
-    top = Headers.of([("Received", message.header("Received") or "")])
-    received = next(own_received(top, _HOSTNAME), None)
+    received = next(own_received(parse_headers(message.data), _HOSTNAME), None)
     for line in lab.milter.log().splitlines():
         if received and f" {received.queue_id}: pass=egress " in line:
             return dict(pair.split("=", 1) for pair in shlex.split(line.partition(": pass")[2]) if "=" in pair)
