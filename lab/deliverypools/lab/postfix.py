@@ -18,7 +18,7 @@ from typing import Any
 
 from deliverypools.lab.examples import load_example, parse_main, parse_master, render_main, render_master
 from deliverypools.lab.namespace import LabUnavailableError, Network
-from deliverypools.lab.site import MASTER_CF, SITE_MAIN, SUBMISSION, Site
+from deliverypools.lab.site import MASTER_CF, SITE_MAIN, MASTER_CHANGES, Site
 from deliverypools.lab.waiting import wait_until
 
 __all__ = ["Postfix", "Site"]
@@ -149,7 +149,7 @@ class Postfix:
         substitute = self.network.substitute
         master = (
             parse_master(MASTER_CF.read_text())
-            | parse_master(SUBMISSION)
+            | parse_master(MASTER_CHANGES)
             | parse_master(substitute(self.site.master))
             | dict(example.master)
             | parse_master(substitute(self.site.adapted_master))

@@ -144,9 +144,9 @@ class Receiver:
 
         with self._changed:
             if not self._changed.wait_for(lambda: len(matching()) >= count, timeout_seconds):
-                arrived = [(m.source_address, m.envelope_sender, *m.recipients[:3]) for m in self._messages]
+                arrived = [(m.source_address, m.envelope_sender, *m.recipients[:3]) for m in self._messages[-10:]]
                 raise TimeoutError(
-                    f"{len(matching())} of {count} wanted messages within {timeout_seconds:g} s; arrived: {arrived}"
+                    f"{len(matching())} of {count} wanted messages within {timeout_seconds:g} s; the last that arrived: {arrived}"
                 )
             return matching()
 

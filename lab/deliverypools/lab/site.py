@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Final
 
 MASTER_CF: Final = Path("/usr/share/postfix/master.cf.dist")
-SUBMISSION: Final = """\
+MASTER_CHANGES: Final = """\
+# Retries come within seconds here, so qmgr may meet a message that its last delivery agent still holds. It puts it back into
+# the incoming queue, and looks there again at its next wakeup: 300 seconds by default.
+qmgr unix n - n 2 1 qmgr
 submission inet n - y - - smtpd
   -o syslog_name=postfix/submission
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
   -o smtpd_recipient_restrictions=
-  -o milter_macro_daemon_name=SUBMISSION"""
+  -o milter_macro_daemon_name=SUBMISSION
+"""
 
 SITE_MAIN: Final = """\
 compatibility_level = 3.6
