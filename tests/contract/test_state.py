@@ -17,7 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 from deliverypools.adapters import counters
 from deliverypools.adapters.counters import SQLiteCounters
 from deliverypools.adapters.state import RESERVATION_SECONDS, Charge, State, StateUnavailable
-from deliverypools.core.facts import Answer, Finding
+from deliverypools.core.facts import Answer, Finding, Ingress
 
 DAY = 86_400
 START = 1_700_000_040.0
@@ -61,7 +61,7 @@ def state(opened):
 
 
 def charge(recipients, limit=10, account="alice"):
-    return Charge(account, recipients, limit)
+    return Charge(Ingress.SUBMISSION, account, recipients, limit)
 
 
 class TestReserveAndCommit:
@@ -76,12 +76,12 @@ class TestReserveAndCommit:
     def test_a_message_over_the_limit_is_counted_as_a_whole(self, state):
         state.reserve("Q1", "i1", charge(8))
         assert state.reserve("Q2", "i2", charge(5)).answer is Answer.YES
-        assert state.recipients_in_last_day("alice") == 13
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 13
         assert state.reserve("Q3", "i3", charge(1)).answer is Answer.YES
 
     def test_limit_of_zero_is_none_but_counts(self, state):
         assert state.reserve("Q1", "i1", charge(1_000_000, limit=0)).answer is Answer.NO
-        assert state.recipients_in_last_day("alice") == 1_000_000
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 1_000_000
 
     def test_accounts_do_not_share_a_limit(self, state):
         state.reserve("Q1", "i1", charge(10))
@@ -90,44 +90,47 @@ class TestReserveAndCommit:
     @pytest.mark.parametrize("account", ["alice/1", "a\0b", "\N{SNOWMAN}", "LIMITER", "x" * 1000])
     def test_any_account_is_its_own(self, state, account):
         state.reserve("Q1", "i1", charge(3, account=account))
-        assert (state.recipients_in_last_day(account), state.recipients_in_last_day("alice")) == (3, 0)
+        assert (
+            state.recipients_in_last_day(Ingress.SUBMISSION, account),
+            state.recipients_in_last_day(Ingress.SUBMISSION, "alice"),
+        ) == (3, 0)
 
     @pytest.mark.parametrize("recipients", [10, 11])
     def test_asked_again_about_the_same_message_the_answer_is_the_same(self, state, recipients):
         first = state.reserve("Q1", "i1", charge(recipients))
         assert state.reserve("Q1", "i1", charge(recipients)) == first
-        assert state.recipients_in_last_day("alice") == recipients
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == recipients
 
     def test_another_instance_under_the_same_queue_id_takes_its_place(self, state):
         state.reserve("Q1", "i1", charge(10))
         assert state.reserve("Q1", "i2", charge(9)).answer is Answer.NO
-        assert state.recipients_in_last_day("alice") == 9
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 9
 
     def test_commit_gives_the_answer_of_the_reservation(self, state):
         finding = state.reserve("Q1", "i1", charge(11))
         assert state.commit("Q1", charge(11)) == finding
-        assert state.recipients_in_last_day("alice") == 11
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 11
 
     @pytest.mark.parametrize("accepted", [0, 3, 8])
     def test_commit_counts_the_recipients_that_were_accepted(self, state, accepted):
         state.reserve("Q1", "i1", charge(5))
         state.commit("Q1", charge(accepted))
-        assert state.recipients_in_last_day("alice") == accepted
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == accepted
 
     def test_commit_without_a_reservation_counts_now(self, state):
         assert state.commit("Q1", charge(11)).answer is Answer.YES
-        assert state.recipients_in_last_day("alice") == 11
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 11
 
     def test_commit_does_not_take_the_reservation_of_another_account(self, state):
         state.reserve("Q1", "i1", charge(11))
         assert state.commit("Q1", charge(2, account="bob")).answer is Answer.NO
-        assert state.recipients_in_last_day("bob") == 2
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "bob") == 2
 
     def test_the_milter_sees_what_the_policy_service_reserved(self, opened):
         opened().reserve("Q1", "i1", charge(11))
         milter = opened()
         assert milter.commit("Q1", charge(11)).answer is Answer.YES
-        assert milter.recipients_in_last_day("alice") == 11
+        assert milter.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 11
 
 
 class TestLapse:
@@ -140,7 +143,7 @@ class TestLapse:
         state.reserve("Q1", "i1", charge(10))
         clock.now += RESERVATION_SECONDS + 1
         assert state.reserve("Q2", "i2", charge(10)).answer is Answer.NO
-        assert state.recipients_in_last_day("alice") == 10
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 10
 
     def test_what_was_committed_does_not_lapse(self, state, clock):
         state.reserve("Q1", "i1", charge(10))
@@ -152,37 +155,37 @@ class TestLapse:
         state.reserve("4Q1", "i1", charge(10))
         clock.now += RESERVATION_SECONDS + 1
         assert state.charge_once("ticket", charge(1)).answer is Answer.NO
-        assert state.recipients_in_last_day("alice") == 1
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 1
 
     def test_commit_of_a_lapsed_reservation_counts_once(self, state, clock):
         state.reserve("Q1", "i1", charge(4))
         clock.now += RESERVATION_SECONDS + 1
         state.commit("Q1", charge(4))
-        assert state.recipients_in_last_day("alice") == 4
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 4
 
 
 class TestWindow:
     def test_what_was_counted_leaves_the_window_after_24_hours(self, state, clock):
         state.commit("Q1", charge(10))
         clock.now += DAY - 1
-        assert state.recipients_in_last_day("alice") == 10
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 10
         clock.now += 1
-        assert state.recipients_in_last_day("alice") == 0
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 0
 
     def test_the_window_is_exact_to_a_minute(self, state, clock):
         clock.now += 59
         state.commit("Q1", charge(10))
         clock.now += DAY - 60
-        assert state.recipients_in_last_day("alice") == 10
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 10
         clock.now += 60
-        assert state.recipients_in_last_day("alice") == 0
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 0
 
     def test_the_window_rolls(self, state, clock):
         for hour in range(24):
             clock.now = START + hour * 3600
             state.commit(f"Q{hour}", charge(1, limit=24))
         clock.now = START + 24 * 3600
-        assert state.recipients_in_last_day("alice") == 23
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 23
         assert state.commit("Q24", charge(1, limit=24)).answer is Answer.NO
         assert state.commit("Q25", charge(1, limit=24)).answer is Answer.YES
 
@@ -208,12 +211,12 @@ class TestChargeOnce:
         first = state.charge_once("ticket", charge(11))
         clock.now += 13 * DAY
         assert state.charge_once("ticket", charge(11)) == first
-        assert state.recipients_in_last_day("alice") == 0
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 0
 
     def test_another_ticket_is_charged(self, state):
         state.charge_once("one", charge(6))
         assert state.charge_once("two", charge(6)).answer is Answer.YES
-        assert state.recipients_in_last_day("alice") == 12
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 12
 
 
 class TestUseTicket:
@@ -265,7 +268,7 @@ class TestTogether:
     def test_twenty_threads_on_four_states_never_pass_the_limit(self, path):
         states = [State(path, time.time) for _ in range(4)]
         for state in states:
-            state.recipients_in_last_day("alice")
+            state.recipients_in_last_day(Ingress.SUBMISSION, "alice")
         within = []
 
         def send(number):
@@ -279,17 +282,17 @@ class TestTogether:
         for thread in threads:
             thread.join()
         assert (len(within), sum(within)) == (200, 137)
-        assert states[0].recipients_in_last_day("alice") == 200
+        assert states[0].recipients_in_last_day(Ingress.SUBMISSION, "alice") == 200
         for state in states:
             state.close()
 
     def test_four_processes_never_pass_the_limit(self, path):
         state = State(path, time.time)
-        state.recipients_in_last_day("alice")
+        state.recipients_in_last_day(Ingress.SUBMISSION, "alice")
         with multiprocessing.get_context("spawn").Pool(4) as pool:
             within = pool.starmap(reserve_and_commit, [(path, f"P{number}", 60, 150) for number in range(4)])
         assert sum(within) == 150
-        assert state.recipients_in_last_day("alice") == 240
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 240
         state.close()
 
 
@@ -317,7 +320,7 @@ class TestFailure:
         writer.join()
         os.close(heard)
         state = State(path, time.time)
-        assert committed <= state.recipients_in_last_day("alice") <= committed + 1
+        assert committed <= state.recipients_in_last_day(Ingress.SUBMISSION, "alice") <= committed + 1
         state.close()
 
     def test_a_folder_that_cannot_be_made(self, tmp_path, clock):
@@ -344,7 +347,7 @@ class TestFailure:
         for suffix in ("", "-wal", "-shm"):
             pathlib.Path(path + suffix).unlink(missing_ok=True)
         first.commit("4Q2", charge(1))
-        assert opened().recipients_in_last_day("alice") == 1
+        assert opened().recipients_in_last_day(Ingress.SUBMISSION, "alice") == 1
 
     def test_eight_states_that_make_the_file_at_once_all_succeed(self, tmp_path):
         for attempt in range(20):
@@ -368,7 +371,7 @@ class TestFailure:
             assert failures == []
 
     def test_threads_do_not_wait_for_a_locked_file_one_after_the_other(self, path, state):
-        state.recipients_in_last_day("alice")
+        state.recipients_in_last_day(Ingress.SUBMISSION, "alice")
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
         failures = []
@@ -424,7 +427,7 @@ class TestFailure:
             assert 1.5 < time.monotonic() - before < 4
             other.execute("ROLLBACK")
         state.commit("Q2", charge(1))
-        assert state.recipients_in_last_day("alice") == 2
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 2
 
     def test_nothing_is_counted_by_a_call_that_failed(self, path, state):
         state.commit("Q1", charge(3))
@@ -433,7 +436,7 @@ class TestFailure:
             with pytest.raises(StateUnavailable, match="full"):
                 state.reserve("Q2", "i2", charge(3))
             other.execute("DROP TRIGGER full")
-        assert state.recipients_in_last_day("alice") == 3
+        assert state.recipients_in_last_day(Ingress.SUBMISSION, "alice") == 3
 
 
 @pytest.fixture(params=["sqlite", "memory"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,19 @@ def test_demo_sends_given_messages_and_reports_json(tmp_path: Path):
     assert (rows[str(spam)]["pool"], rows[str(spam)]["source_address"]) == ("high-risk", "192.0.2.20")
     assert (rows[str(ham)]["pool"], rows[str(ham)]["source_address"]) == ("relay", "192.0.2.30")
     assert rows[str(odd)]["pool"] == "high-risk"
+
+
+def test_demo_that_is_terminated_leaves_nothing_running():
+    """As `timeout` does it."""
+    process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    running = next(line for line in process.stdout if line.startswith("Running; "))
+    folder = running.split(";")[1].removeprefix(" files in ").strip()
+    process.terminate()
+    process.wait(60)
+    command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in command_lines if folder.encode() in line]
+    shutil.rmtree(folder)
 
 
 def test_demo_with_a_missing_file_says_so_and_starts_nothing():

@@ -82,6 +82,20 @@ def test_undecided_message_is_refused_for_now_and_leaves_by_its_pool_later(lab: 
     assert arrived(lab, recipient).source_address in RELAY
 
 
+def test_message_that_is_sent_again_while_undecided_is_counted_once(lab: Lab):
+    lab.dns.fail("example.org", DnsFailure.SERVFAIL)
+    recipient, data = fresh(), mail()
+    for _ in range(6):
+        assert lab.send(ALICE[0], recipient, data, port=587, auth=ALICE).code == 451
+    lab.dns.fail("example.org", None)
+
+    def is_accepted() -> bool:
+        return lab.send(ALICE[0], recipient, data, port=587, auth=ALICE).accepted
+
+    wait_until(is_accepted, timeout_seconds=30, what="acceptance")
+    assert arrived(lab, recipient).source_address in NORMAL
+
+
 def test_milter_down_refuses_for_now_and_leaks_nothing(lab: Lab):
     lab.kill_milter()
     result = lab.send(ALICE[0], fresh(), mail(), client_address=TRUSTED_CLIENT)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from mailing import HIGH_RISK, NORMAL, RELAY, arrived, decision, fresh, from_outside, mail, running, submit
 
-from deliverypools.lab.lab import Lab, transaction
+from deliverypools.lab.lab import OUTSIDE_CLIENT, TRUSTED_CLIENT, Lab, transaction
 from deliverypools.lab.postfix import Site
 from deliverypools.lab.waiting import wait_until
 
@@ -85,6 +85,28 @@ def test_stolen_ticket_of_a_submission_is_worth_nothing_to_sendmail(lab: Lab):
     )
     assert arrived(lab, recipient).source_address in RELAY
     assert "account=uid:65534" in decision(lab, recipient)
+
+
+def _without(name: bytes, data: bytes) -> bytes:
+    return b"".join(line for line in data.splitlines(keepends=True) if not line.startswith(name + b":"))
+
+
+@pytest.mark.parametrize("missing", [b"Message-ID", b"Date", b"From", b"none"])
+@pytest.mark.parametrize("way", ["sendmail", "smtp"])
+def test_outside_mail_sent_on_from_a_mailbox_stays_outside_mail(lab: Lab, missing: bytes, way: str):
+    """As sieve's redirect and procmail do it: Postfix adds what is missing, filters change the Subject."""
+    before = len(lab.mailbox("bob"))
+    sender = "alice@example.org"
+    result = lab.send(sender, "bob@example.org", _without(missing, mail()), client_address=OUTSIDE_CLIENT)
+    assert result.accepted
+    wait_until(lambda: len(lab.mailbox("bob")) > before, timeout_seconds=30, what="the copy in bob's mailbox")
+    copy = lab.mailbox("bob")[-1].as_bytes().replace(b"Subject: hello", b"Subject: [EXT] hello")
+    recipient = fresh()
+    if way == "sendmail":
+        lab.sendmail(sender, [recipient], copy, user="nobody")
+    else:
+        assert lab.send(sender, recipient, copy, client_address=TRUSTED_CLIENT).accepted
+    assert arrived(lab, recipient).source_address in RELAY
 
 
 def test_ticket_copied_to_another_message_is_not_believed_by_the_listener(lab: Lab):

@@ -111,6 +111,14 @@ def test_trusted_clients_have_limits_of_their_own(lab: Lab):
     assert [arrived(lab, recipient).source_address in NORMAL for recipient in recipients] == [True] * 3 + [False]
 
 
+def test_trusted_client_cannot_use_up_what_a_user_may_send(lab: Lab):
+    for _ in range(LIMIT):
+        from_trusted(lab, fresh())
+    recipient = fresh()
+    submit(lab, recipient)
+    assert arrived(lab, recipient).source_address in NORMAL
+
+
 def test_sendmail_is_counted_once_a_message_by_user_id(lab: Lab):
     first, second = [fresh() for _ in range(LIMIT)], fresh()
     lab.sendmail("alice@example.org", first, mail(), user="nobody")

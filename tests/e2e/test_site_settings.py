@@ -221,6 +221,34 @@ def test_internal_servers_get_mail_without_pool_and_without_ticket(make_lab: Cal
     assert arrived(lab, backup).source_address in RELAY
 
 
+def test_routes_without_a_transport_reach_nothing_from_the_hop(make_lab: Callable[..., Lab]):
+    """`domain :[gateway]` gives the hop's client another next-hop, which must not be delivered to without a pool."""
+    routes = "example.net :[mx.example.net]\nsix.example :[mx.six.example]\n"
+    lab = make_lab(
+        site=Site(main={"transport_maps": "texthash:{config}/transport"}, files={"transport": routes}),
+    )
+    submit(lab, [fresh("example.net"), fresh("six.example")], mail(X_Spam_Flag="YES"))
+    lab.postfix.wait_for_log(r"to=<r\d+@example.net>.*:10027.*status=deferred")
+    lab.postfix.wait_for_log(r"to=<r\d+@six.example>.*:10027.*status=deferred")
+    assert (lab.messages, lab.receiver.not_accepted) == ([], [])
+
+
+def test_macros_that_the_site_no_longer_sends_are_asked_for(make_lab: Callable[..., Lab]):
+    macros = {
+        "milter_mail_macros": "{mail_addr}",
+        "milter_end_of_data_macros": "{rcpt_addr}",
+        "milter_connect_macros": "v",
+    }
+    lab = make_lab(site=Site(main=macros))
+    recipient, by_sendmail = fresh(), fresh()
+    submit(lab, recipient)
+    lab.sendmail("alice@example.org", [by_sendmail], mail(), user="nobody")
+    assert arrived(lab, recipient).source_address in NORMAL
+    assert "account=alice@example.org" in decision(lab, recipient)
+    assert arrived(lab, by_sendmail).source_address in NORMAL
+    assert "account=uid:65534" in decision(lab, by_sendmail)
+
+
 def test_address_probes_do_not_enter_the_hop(make_lab: Callable[..., Lab]):
     lab = make_lab(site=Site(main={"smtpd_recipient_restrictions": "reject_unverified_recipient"}))
     recipient = fresh()

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from deliverypools.adapters.state import State
+from deliverypools.core.facts import Ingress
 from deliverypools.core.ticket import HEADER, Ticket
 from deliverypools.lab.dns_server import DnsServer
 from deliverypools.lab.settings_file import merged, render_toml
@@ -62,11 +63,11 @@ class Site:
         keys = (self.folder / "ticket.keys").read_bytes().split()
         return TicketSealer(keys).open(value)
 
-    def recipients_counted(self, account: str) -> int:
+    def recipients_counted(self, account: str, ingress: Ingress = Ingress.SUBMISSION) -> int:
         """Return what the shared state holds for an account."""
         state = State(str(self.folder / "state.db"), time.time)
         try:
-            return state.recipients_in_last_day(account)
+            return state.recipients_in_last_day(ingress, account)
         finally:
             state.close()
 

@@ -12,7 +12,7 @@ import threading
 import pytest
 from mail import TAG, Mail, connected, received
 
-from deliverypools.core.facts import Answer
+from deliverypools.core.facts import Answer, Ingress
 from deliverypools.lab.waiting import wait_until
 
 MAIL = Mail()
@@ -263,7 +263,7 @@ class TestTrouble:
         mail = dataclasses.replace(MAIL, sender=b"<j\xf6rg@example.org>")
         with connected(milter.socket_path, address="127.0.0.1") as client:
             assert mail.through(client).reply == b"c"
-        assert site.recipients_counted("j\\udcf6rg@example.org") == 1
+        assert site.recipients_counted("j\\udcf6rg@example.org", Ingress.TRUSTED) == 1
 
     def test_a_client_that_goes_away_in_the_middle_hurts_nobody(self, make_site, start):
         milter = start("milter", make_site())

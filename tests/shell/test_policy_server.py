@@ -7,6 +7,8 @@ import threading
 import pytest
 from mail import Mail, connected
 
+from deliverypools.core.facts import Ingress
+
 MAIL = Mail()
 
 
@@ -112,7 +114,8 @@ def test_only_end_of_message_is_counted(policy):
 def test_the_responsible_account_is_counted(policy, changes, account, recipients):
     with Client(policy.socket_path) as client:
         assert client.ask(**changes) == ANSWER
-    assert policy.site.recipients_counted(account) == recipients
+    ingress = Ingress.SUBMISSION if "sasl_username" in changes else Ingress.TRUSTED
+    assert policy.site.recipients_counted(account, ingress) == recipients
 
 
 def test_a_message_asked_about_twice_is_counted_once(policy):

@@ -59,7 +59,9 @@ class SQLiteCounters(Storage, MovingWindowSupport):
         oldest = (self._clock() - expiry) / _bucket_seconds(expiry)
         with self._transaction() as connection:
             row = connection.execute(
-                "SELECT COALESCE(SUM(amount), 0) FROM counters WHERE key = ? AND bucket > ?", (key, oldest)
+                # Buckets of the future are left by a clock that went back.
+                "SELECT COALESCE(SUM(amount), 0) FROM counters WHERE key = ? AND bucket > ? AND bucket <= ?",
+                (key, oldest, self._clock() / _bucket_seconds(expiry)),
             ).fetchone()
             return int(row[0])
 

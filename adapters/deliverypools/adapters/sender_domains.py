@@ -1,7 +1,8 @@
 """Does a sender's domain have an MX or an address? Asked of DNS early, awaited with a deadline, cached.
 
-dnspython's cache keeps answers, NXDOMAIN and NODATA; SERVFAIL and time-outs it does not keep, so they are kept here
-for `dns.servfail_cache_seconds`. For accepted domains the last known answer serves while DNS fails.
+A slow DNS server must not hold up mail that does not need it: what is known is answered without a thread; a domain
+that failed lately is asked again, but hardly waited for; and when many look-ups hang already, no more are waited for.
+For accepted domains the last known answer serves while DNS fails.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TypeVar
 
 import dns.exception
 import dns.name
@@ -29,9 +31,13 @@ LAST_KNOWN_SECONDS = 7 * 86_400.0
 """How long the last known answer about an accepted domain serves while DNS fails."""
 
 _REMEMBER_EVERY_SECONDS = 3600.0
-_MOST_THREADS = 32
-_MOST_FAILURES_KEPT = 10_000
-_MOST_ANSWERS_KEPT = 20_000
+_KEEP_SECONDS = 60.0
+"""An answer is given again so long without a thread; dnspython keeps it for its own time to live."""
+_MOST_THREADS = 64
+_MOST_PATIENT = 8
+"""So many messages of a process may wait for DNS in full; with more, something is wrong with DNS."""
+_IMPATIENT_SECONDS = 0.5
+_MOST_KEPT = 20_000
 
 _log = logging.getLogger(__name__)
 
@@ -47,70 +53,100 @@ class SenderDomains:
         self._executor = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="dns")
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[Finding]] = {}
-        self._failures: OrderedDict[str, tuple[float, Finding]] = OrderedDict()
+        self._found: OrderedDict[str, tuple[float, Finding]] = OrderedDict()
+        self._failed_at: OrderedDict[str, float] = OrderedDict()
         self._remembered: dict[str, tuple[Answer, float]] = {}
+        self._waiting = 0
 
     def start(self, domain: str) -> Future[Finding]:
-        """Begin to look a domain up, or join the look-up that is under way."""
+        """Begin to look a domain up, join the look-up that is under way, or give what is known."""
         with self._lock:
+            kept = self._found.get(domain)
+            if kept and kept[0] > self._clock():
+                known: Future[Finding] = Future()
+                known.set_result(kept[1])
+                return known
             future = self._under_way.get(domain)
             if future is None:
-                future = self._executor.submit(self._look_up_and_remember, domain)
+                future = self._executor.submit(self._look_up, domain)
                 self._under_way[domain] = future
-                future.add_done_callback(lambda _done: self._forget(domain))
+                future.add_done_callback(lambda _done: self._end(domain))
             return future
 
     def wait(self, future: Future[Finding], domain: str) -> Finding:
-        """Return what the look-up found, UNKNOWN when it takes longer than the settings allow."""
+        """Return what the look-up found; UNKNOWN, or the last known answer, when it takes too long."""
+        with self._lock:
+            is_patient = domain not in self._failed_at and self._waiting < _MOST_PATIENT
+            self._waiting += 1
         try:
-            return future.result(timeout=self._settings.dns.timeout_seconds + 1.0)
+            return future.result(timeout=self._settings.dns.timeout_seconds + 1.0 if is_patient else _IMPATIENT_SECONDS)
         except FutureTimeout:
-            return Finding(Answer.UNKNOWN, f"{domain}: no answer from DNS in time")
+            return self._last_known(domain) or Finding(Answer.UNKNOWN, f"{domain}: no answer from DNS in time")
+        finally:
+            with self._lock:
+                self._waiting -= 1
 
     def close(self) -> None:
         """Stop; look-ups under way end by their own time-outs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _forget(self, domain: str) -> None:
+    def _end(self, domain: str) -> None:
         with self._lock:
             self._under_way.pop(domain, None)
 
-    def _look_up_and_remember(self, domain: str) -> Finding:
-        finding = self._look_up(domain)
-        if self._state is None or not self._settings.is_accepted_domain(domain):
-            return finding
-        try:
-            if finding.answer is Answer.UNKNOWN:
-                last_known = self._state.last_known_sender_domain(domain)
-                return last_known or finding
-            answer, at = self._remembered.get(domain, (None, 0.0))
-            if answer is not finding.answer or self._clock() - at >= _REMEMBER_EVERY_SECONDS:
-                self._state.remember_sender_domain(domain, finding, LAST_KNOWN_SECONDS)
-                self._remembered[domain] = finding.answer, self._clock()
-        except StateUnavailable as error:
-            _log.warning("last known DNS answer for %s: %s", domain, error)
+    def _look_up(self, domain: str) -> Finding:
+        finding = look_up_sender_domain(self._resolver, domain, self._settings.dns.timeout_seconds)
+        has_failed = finding.answer is Answer.UNKNOWN
+        if has_failed:
+            finding = self._last_known(domain) or finding
+        else:
+            self._remember(domain, finding)
+        keep_seconds = self._settings.dns.servfail_cache_seconds if has_failed else _KEEP_SECONDS
+        with self._lock:
+            _put(self._found, domain, (self._clock() + keep_seconds, finding))
+            if has_failed:
+                _put(self._failed_at, domain, self._clock())
+            else:
+                self._failed_at.pop(domain, None)
         return finding
 
-    def _look_up(self, domain: str) -> Finding:
-        with self._lock:
-            kept = self._failures.get(domain)
-            if kept and kept[0] > self._clock():
-                return kept[1]
-        finding = look_up_sender_domain(self._resolver, domain, self._settings.dns.timeout_seconds)
-        if finding.answer is Answer.UNKNOWN:
-            with self._lock:
-                self._failures[domain] = (self._clock() + self._settings.dns.servfail_cache_seconds, finding)
-                self._failures.move_to_end(domain)
-                while len(self._failures) > _MOST_FAILURES_KEPT:
-                    self._failures.popitem(last=False)
-        return finding
+    def _last_known(self, domain: str) -> Finding | None:
+        if self._state is None or not self._settings.is_accepted_domain(domain):
+            return None
+        try:
+            return self._state.last_known_sender_domain(domain)
+        except StateUnavailable as error:
+            _log.warning("last known DNS answer for %s: %s", domain, error)
+            return None
+
+    def _remember(self, domain: str, finding: Finding) -> None:
+        if self._state is None or not self._settings.is_accepted_domain(domain):
+            return
+        answer, at = self._remembered.get(domain, (None, 0.0))
+        if answer is finding.answer and self._clock() - at < _REMEMBER_EVERY_SECONDS:
+            return
+        try:
+            self._state.remember_sender_domain(domain, finding, LAST_KNOWN_SECONDS)
+            self._remembered[domain] = finding.answer, self._clock()
+        except StateUnavailable as error:
+            _log.warning("DNS answer for %s was not kept: %s", domain, error)
+
+
+Kept = TypeVar("Kept")
+
+
+def _put(cache: OrderedDict[str, Kept], domain: str, value: Kept) -> None:
+    cache[domain] = value
+    cache.move_to_end(domain)
+    while len(cache) > _MOST_KEPT:
+        cache.popitem(last=False)
 
 
 def _resolver(settings: Settings) -> dns.resolver.Resolver:
     resolver = dns.resolver.Resolver(configure=not settings.dns.nameservers)
     if settings.dns.nameservers:
         resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in settings.dns.nameservers]
-    resolver.cache = dns.resolver.LRUCache(_MOST_ANSWERS_KEPT)
+    resolver.cache = dns.resolver.LRUCache(_MOST_KEPT)
     # One server that hangs must leave time to ask the next.
     resolver.timeout = max(0.5, settings.dns.timeout_seconds / 3)
     return resolver

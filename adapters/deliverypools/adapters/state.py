@@ -20,7 +20,7 @@ from limits import RateLimitItem, RateLimitItemPerDay
 from limits.strategies import MovingWindowRateLimiter
 
 from deliverypools.adapters import counters
-from deliverypools.core.facts import Answer, Finding
+from deliverypools.core.facts import Answer, Finding, Ingress
 
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 2.0
@@ -70,11 +70,26 @@ class _PerDay(RateLimitItemPerDay):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """So many recipients, to be counted for an account under a daily limit (0: counted, never too many)."""
+    """So many recipients, to be counted for an account under a daily limit (0: counted, never too many).
 
+    Accounts are counted apart by how the mail came in: a trusted client that writes a user's address into its
+    envelope does not use up what the user may send.
+    """
+
+    ingress: Ingress
     account: str
     recipients: int
     recipients_per_day: int
+
+    @property
+    def key(self) -> str:
+        """Return the name under which it is counted."""
+        return account_key(self.ingress, self.account)
+
+
+def account_key(ingress: Ingress, account: str) -> str:
+    """Return the name under which an account's mail of one kind is counted."""
+    return f"{ingress.value}:{account}"
 
 
 class State:
@@ -91,10 +106,11 @@ class State:
         self._counters = counters.SQLiteCounters(self._transaction, clock)
         self._limiter = MovingWindowRateLimiter(self._counters)
 
-    def reserve(self, queue_id: str, instance: str, charge: Charge) -> Finding:
+    def reserve(self, queue_id: str, instance: str | None, charge: Charge) -> Finding:
         """Count a message that is about to be accepted, until it is committed or lapses; tell if it is over the limit.
 
         Asked again about the same message (queue id and instance), the answer is the same and nothing is added.
+        `instance` None is any: the milter does not know it.
 
         Raises:
             StateUnavailable: nothing was counted.
@@ -105,7 +121,7 @@ class State:
                 "SELECT instance, account, recipients, answer, evidence FROM reservations WHERE queue_id = ?",
                 (queue_id,),
             ).fetchone()
-            if row and row[:3] == (instance, charge.account, charge.recipients):
+            if row and row[1:3] == (charge.key, charge.recipients) and instance in (None, row[0]):
                 return Finding(Answer(row[3]), row[4])
             if row:
                 self._give_back(connection, queue_id)
@@ -113,7 +129,7 @@ class State:
             connection.execute(
                 "INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(queue_id, instance, charge.account, charge.recipients, bucket),
+                    *(queue_id, instance or "", charge.key, charge.recipients, bucket),
                     *(finding.answer.value, finding.evidence, self._clock() + RESERVATION_SECONDS),
                 ),
             )
@@ -131,17 +147,27 @@ class State:
             self._lapse(connection)
             row = connection.execute(
                 "SELECT recipients, bucket, answer, evidence FROM reservations WHERE queue_id = ? AND account = ?",
-                (queue_id, charge.account),
+                (queue_id, charge.key),
             ).fetchone()
             if row is None:
                 return self._count(charge)[1]
             reserved, bucket, answer, evidence = row
             if reserved > charge.recipients:
-                self._counters.give_back(_key(charge.account), bucket, reserved - charge.recipients)
+                self._counters.give_back(_key(charge.key), bucket, reserved - charge.recipients)
             elif reserved < charge.recipients:
-                self._counters.add(_key(charge.account), _DAY, charge.recipients - reserved)
+                self._counters.add(_key(charge.key), _DAY, charge.recipients - reserved)
             connection.execute("DELETE FROM reservations WHERE queue_id = ?", (queue_id,))
             return Finding(Answer(answer), evidence)
+
+    def cancel(self, queue_id: str) -> None:
+        """Give a reservation back at once.
+
+        Raises:
+            StateUnavailable: it stands, and will lapse.
+        """
+        with self._transaction() as connection:
+            if connection.execute("SELECT 1 FROM reservations WHERE queue_id = ?", (queue_id,)).fetchone():
+                self._give_back(connection, queue_id)
 
     def charge_once(self, ticket_id: str, charge: Charge) -> Finding:
         """Count a message that was not counted when it was accepted, once for all its passes; tell if it is over.
@@ -207,7 +233,7 @@ class State:
             ).fetchone()
             return Finding(Answer(row[0]), row[1]) if row else None
 
-    def recipients_in_last_day(self, account: str) -> int:
+    def recipients_in_last_day(self, ingress: Ingress, account: str) -> int:
         """Return how many recipients are counted for an account in the last 24 hours, reservations included.
 
         Raises:
@@ -215,7 +241,7 @@ class State:
         """
         with self._transaction() as connection:
             self._lapse(connection)
-            return self._counters.used(_key(account), _DAY)
+            return self._counters.used(_key(account_key(ingress, account)), _DAY)
 
     def close(self) -> None:
         """Close the file."""
@@ -225,10 +251,10 @@ class State:
                 self._connection = None
 
     def _count(self, charge: Charge) -> tuple[int, Finding]:
-        key, limit = _key(charge.account), charge.recipients_per_day
+        key, limit = _key(charge.key), charge.recipients_per_day
         item: RateLimitItem = _PerDay(max(1, limit))
         used = self._counters.used(key, _DAY)
-        within = limit == 0 or self._limiter.test(item, charge.account, cost=charge.recipients)
+        within = limit == 0 or self._limiter.test(item, charge.key, cost=charge.recipients)
         # Counted whether it is within the limit or not: what went by high-risk was sent all the same.
         bucket = self._counters.add(key, _DAY, charge.recipients)
         if within:

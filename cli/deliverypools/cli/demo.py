@@ -62,6 +62,9 @@ def _run(options: argparse.Namespace) -> int:
     if missing := [str(path) for path in options.files if not path.is_file()]:
         print(f"delivery-pools demo: no such file: {', '.join(missing)}", file=sys.stderr)
         return FAILED
+    # The end of the context stops everything; a signal that ends us at once would leave a Postfix running.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     say = _silent if options.json else _say
     say("Starting a private Postfix, the milter, the policy service, DNS and a receiving server ...")
     try:
@@ -79,6 +82,10 @@ def _run(options: argparse.Namespace) -> int:
         print(f"delivery-pools demo: {error}", file=sys.stderr)
         return FAILED
     return FAILED if wrong else OK
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _play(scene: story.Scene, lab: Lab) -> list[Row]:

@@ -28,6 +28,8 @@ RELAY: Final = "relay"
 UNDECIDED: Final = "undecided"
 """The rule's name of a message that could not be decided."""
 
+_CLOCK_SKEW_SECONDS: Final = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -132,14 +134,18 @@ def _pin_evidence(pin: Pin, origin: Origin) -> str:
     return ""
 
 
-def spam(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
-    """A scanner said so, in a header that the settings name (`spam.headers`), on arrival or since."""
+def spam(facts: MessageFacts, settings: Settings) -> Match | None:
+    """A scanner said so, in a header that the settings name (`spam.headers`), on arrival or since.
+
+    Matches too what has so many header fields that a scanner's word could hide behind them.
+    """
     if facts.origin and facts.origin.spam:
         return Match(HIGH_RISK, (facts.origin.spam,))
     if evidence := spam_evidence(facts.headers, settings.spam.headers):
         return Match(HIGH_RISK, (evidence,))
     if not facts.headers.is_complete:
-        return Unknown((HIGH_RISK,), "more header fields than are read")
+        # Nothing to wait for: it will have as many at the next try.
+        return Match(HIGH_RISK, ("more header fields than are read",))
     return None
 
 
@@ -226,6 +232,10 @@ def after_waiting(decision: Decision, waited_seconds: float | None, settings: Se
         return decision
     if waited_seconds is None:
         return Decision(HIGH_RISK, UNDECIDED, (*decision.reasons, "nothing tells how long it has waited"))
+    if waited_seconds < -_CLOCK_SKEW_SECONDS:
+        return Decision(
+            HIGH_RISK, UNDECIDED, (*decision.reasons, "the clock went back: it waited no one knows how long")
+        )
     if waited_seconds < settings.milter.undecided_after:
         return decision
     return Decision(HIGH_RISK, UNDECIDED, (*decision.reasons, f"waited {waited_seconds / 3600:.1f} h"))

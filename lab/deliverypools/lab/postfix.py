@@ -18,7 +18,7 @@ from typing import Any
 
 from deliverypools.lab.examples import load_example, parse_main, parse_master, render_main, render_master
 from deliverypools.lab.namespace import LabUnavailableError, Network
-from deliverypools.lab.site import MASTER_CF, SITE_MAIN, MASTER_CHANGES, Site
+from deliverypools.lab.site import MASTER_CF, MASTER_CHANGES, SITE_MAIN, Site
 from deliverypools.lab.waiting import wait_until
 
 __all__ = ["Postfix", "Site"]

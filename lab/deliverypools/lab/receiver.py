@@ -145,9 +145,8 @@ class Receiver:
         with self._changed:
             if not self._changed.wait_for(lambda: len(matching()) >= count, timeout_seconds):
                 arrived = [(m.source_address, m.envelope_sender, *m.recipients[:3]) for m in self._messages[-10:]]
-                raise TimeoutError(
-                    f"{len(matching())} of {count} wanted messages within {timeout_seconds:g} s; the last that arrived: {arrived}"
-                )
+                wanted_of = f"{len(matching())} of {count} wanted messages"
+                raise TimeoutError(f"{wanted_of} within {timeout_seconds:g} s; the last to arrive: {arrived}")
             return matching()
 
     def reply_to(self, recipient: str) -> Reply:

@@ -16,10 +16,10 @@ from typing import Any, ClassVar, TypeVar
 
 import Milter
 
-from deliverypools.core.addresses import domain_of, strip_brackets
+from deliverypools.core.addresses import domain_of
 from deliverypools.core.facts import NOT_ASKED, Finding
 from deliverypools.milter.collector import CollectedMessage, Connection, MessageCollector
-from deliverypools.milter.egress_pass import EGRESS, egress_pass
+from deliverypools.milter.egress_pass import EGRESS, egress_pass, failed_pass
 from deliverypools.milter.express_pass import express_pass
 from deliverypools.milter.first_pass import first_pass
 from deliverypools.milter.services import Services
@@ -85,11 +85,13 @@ class PoolMilter(Milter.Base):
         self._look_up: Future[Finding] | None = None
 
     def negotiate(self, opts: list[int]) -> int:
-        """Ask for the macros by name, whatever milter_connect_macros says in main.cf."""
+        """Ask for the macros by name, whatever milter_connect_macros and the like say in main.cf."""
         try:
             self._ctx.setsymlist(Milter.M_CONNECT, "j {daemon_name}")
+            self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen}")
+            self._ctx.setsymlist(Milter.M_EOM, "i")
         except Exception:  # noqa: BLE001  (libmilter would negotiate everything instead)
-            _log.exception("the macros could not be asked for; main.cf must send j and {daemon_name}")
+            _log.exception("the macros could not be asked for; main.cf must send j, {daemon_name}, i and {auth_authen}")
         return super().negotiate(opts)
 
     @Milter.noreply
@@ -136,17 +138,18 @@ class PoolMilter(Milter.Base):
             more_fields=(sign.partition(":")[0].strip() for sign in settings.spam.headers),
         )
         self.activity.add(1)
-        envelope_sender = strip_brackets(sender)
-        if envelope_sender and self._decides:
-            self._look_up = self.services.sender_domains.start(domain_of(envelope_sender))
         return Milter.CONTINUE
 
     @Milter.noreply
     @guarded
     def envrcpt(self, recipient: str, *_parameters: str) -> int:
         """Take a recipient."""
-        if self._collector:
-            self._collector.add_recipient(recipient)
+        if self._collector is None:
+            return Milter.CONTINUE
+        self._collector.add_recipient(recipient)
+        if self._look_up is None and self._decides and self._collector.envelope_sender:
+            # Not before a recipient was accepted: strangers must not make us look up whatever they say in MAIL FROM.
+            self._look_up = self.services.sender_domains.start(domain_of(self._collector.envelope_sender))
         return Milter.CONTINUE
 
     @Milter.noreply
@@ -214,7 +217,11 @@ class PoolMilter(Milter.Base):
             finding = self.services.sender_domains.wait(self._look_up, domain_of(message.envelope_sender))
         if self.services.settings.profile == "express":
             return express_pass(message, connection, finding, self.services)
-        return egress_pass(message, connection, finding, self.services)
+        try:
+            return egress_pass(message, connection, finding, self.services)
+        except Exception:  # noqa: BLE001  (whatever it is, the message waits, and leaves by high-risk at last)
+            _log.exception("%s: untrapped exception in the egress pass", message.queue_id)
+            return failed_pass(message, connection, self.services)
 
     def _edit(self, verdict: Verdict) -> None:
         for name, count in verdict.delete:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from deliverypools.adapters.state import Charge, StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, limits_for, user_account
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.received import own_received
-from deliverypools.core.rules import NORMAL, Decision, after_waiting, classify
+from deliverypools.core.rules import NORMAL, UNDECIDED, Decision, after_waiting, classify
 from deliverypools.core.ticket import Ticket, TicketError
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.seal import open_ticket
@@ -18,6 +19,8 @@ from deliverypools.milter.verdict import Reply, Verdict, log_line
 
 EGRESS = "EGRESS"
 """milter_macro_daemon_name of the listener behind the hop."""
+
+_logger = logging.getLogger(__name__)
 
 _NO_TIME = -1.0
 """The time of a ticket for a message of which nothing tells when it came."""
@@ -42,15 +45,27 @@ def egress_pass(
     decision = classify(facts, services.settings)
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(ticket, services), services.settings)
-    return verdict_of(decision, message, ticket, services)
+    verdict = verdict_of(decision, message, ticket.origin, services)
+    if verdict.reply is not Reply.CONTINUE:
+        return verdict
+    fresh = dataclasses.replace(ticket, binding=message.binding, pool=decision.pool or "", rule=decision.rule)
+    return dataclasses.replace(verdict, add=(*verdict.add, (tickets.HEADER, services.sealer.seal(fresh))))
+
+
+def failed_pass(message: CollectedMessage, connection: Connection, services: Services) -> Verdict:
+    """Return the verdict about a message that nobody can decide, because deciding it raised an exception."""
+    received = next(own_received(message.headers, connection.hostname), None)
+    since = received.received_at if received else None
+    decision = Decision(None, UNDECIDED, ("internal error, see the log",))
+    waited = None if since is None else services.clock() - since
+    return verdict_of(after_waiting(decision, waited, services.settings), message, None, services)
 
 
 def verdict_of(
-    decision: Decision, message: CollectedMessage, ticket: Ticket | None, services: Services, name: str = "egress"
+    decision: Decision, message: CollectedMessage, origin: Origin | None, services: Services, name: str = "egress"
 ) -> Verdict:
-    """Return what to do with a message that was decided (or could not be)."""
+    """Return what to do with a message that was decided (or could not be): the tag, and the line in the log."""
     pool = NORMAL if services.settings.shadow else decision.pool
-    origin = ticket.origin if ticket else None
     log = log_line(
         message.queue_id,
         **{"pass": name},
@@ -64,12 +79,8 @@ def verdict_of(
     if pool is None:
         text = "Not yet decided by which address this message leaves, please try again later"
         return Verdict(reply=Reply.TEMPFAIL, text=text, log=log)
-    add = [(TAG_HEADER, pool)]
-    if name == "egress" and ticket is not None:
-        fresh = dataclasses.replace(ticket, binding=message.binding, pool=decision.pool or "", rule=decision.rule)
-        add.append((tickets.HEADER, services.sealer.seal(fresh)))
     delete = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
-    return Verdict(delete=delete, add=tuple(add), log=log)
+    return Verdict(delete=delete, add=((TAG_HEADER, pool),), log=log)
 
 
 def _read_ticket(message: CollectedMessage, connection: Connection, services: Services) -> tuple[Ticket, str]:
@@ -86,7 +97,8 @@ def _read_ticket(message: CollectedMessage, connection: Connection, services: Se
         )
         try:
             within = services.state.use_ticket(ticket.ticket_id, queue_id, ticket.most_uses, lifetime)
-        except StateUnavailable:
+        except StateUnavailable as error:
+            _logger.error("%s: %s", message.queue_id, error)
             return ticket, "the state could not be read"
         if not within:
             raise TicketError("ticket was used too often")
@@ -116,9 +128,11 @@ def _with_count(ticket: Ticket, message: CollectedMessage, connection: Connectio
     if origin.account == UNKNOWN_USER_ID:
         origin = dataclasses.replace(origin, account=_calling_user(ticket, message, connection))
     limit = limits_for(origin.ingress, services.settings).recipients_per_day
+    charge = Charge(origin.ingress, origin.account, ticket.recipient_count, limit)
     try:
-        over = services.state.charge_once(ticket.ticket_id, Charge(origin.account, ticket.recipient_count, limit))
-    except StateUnavailable:
+        over = services.state.charge_once(ticket.ticket_id, charge)
+    except StateUnavailable as error:
+        _logger.error("%s: not counted: %s", message.queue_id, error)
         over = Finding(Answer.UNKNOWN, "the state could not be written")
     return dataclasses.replace(origin, over_limit=over)
 

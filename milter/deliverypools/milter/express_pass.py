@@ -6,17 +6,19 @@ For dedicated outbound relays, where every recipient is external and nothing is 
 from __future__ import annotations
 
 import dataclasses
+import logging
 
-from deliverypools.adapters.state import Charge, StateUnavailable
-from deliverypools.core.accounts import limits_for
-from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin
+from deliverypools.adapters.state import StateUnavailable
+from deliverypools.core.facts import Answer, Finding, MessageFacts, Origin
 from deliverypools.core.received import date_of
 from deliverypools.core.rules import after_waiting, classify
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.egress_pass import verdict_of
-from deliverypools.milter.first_pass import make_ticket, origin_of, refuse_header_flood
+from deliverypools.milter.first_pass import charge_of, refuse_header_flood, uncounted_origin
 from deliverypools.milter.services import Services
-from deliverypools.milter.verdict import Verdict
+from deliverypools.milter.verdict import Reply, Verdict
+
+_logger = logging.getLogger(__name__)
 
 
 def express_pass(
@@ -25,7 +27,7 @@ def express_pass(
     """Return the verdict: a tag, or "try again" to the client while the message cannot be decided."""
     if refusal := refuse_header_flood(message):
         return refusal
-    origin = _counted(origin_of(message, connection, services), message, services)
+    origin, has_reserved = _reserved(message, connection, services)
     facts = MessageFacts(
         envelope_sender=message.envelope_sender,
         recipients=message.recipients,
@@ -36,18 +38,34 @@ def express_pass(
     decision = classify(facts, services.settings)
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(message, services), services.settings)
-    return verdict_of(decision, message, make_ticket(message, origin, services), services, "express")
+    verdict = verdict_of(decision, message, origin, services, "express")
+    if has_reserved:
+        _settle(verdict, origin, message, services)
+    return verdict
 
 
-def _counted(origin: Origin, message: CollectedMessage, services: Services) -> Origin:
-    if origin.ingress is not Ingress.LOCAL or origin.over_limit.answer is not Answer.NOT_ASKED:
-        return origin
-    limit = limits_for(origin.ingress, services.settings).recipients_per_day
+def _reserved(message: CollectedMessage, connection: Connection, services: Services) -> tuple[Origin, bool]:
+    """Return the origin with the answer about its limit; what it costs is reserved, and told whether that was done."""
+    origin = uncounted_origin(message, connection, services)
+    if not origin.account:
+        return origin, False
     try:
-        over = services.state.commit(message.queue_id, Charge(origin.account, len(message.recipients), limit))
-    except StateUnavailable:
-        over = Finding(Answer.UNKNOWN, "the state could not be written")
-    return dataclasses.replace(origin, over_limit=over)
+        over_limit = services.state.reserve(message.queue_id, None, charge_of(origin, message, services))
+    except StateUnavailable as error:
+        _logger.error("%s: not counted: %s", message.queue_id, error)
+        return dataclasses.replace(origin, over_limit=Finding(Answer.UNKNOWN, "the state could not be written")), False
+    return dataclasses.replace(origin, over_limit=over_limit), True
+
+
+def _settle(verdict: Verdict, origin: Origin, message: CollectedMessage, services: Services) -> None:
+    """Charge a message that is accepted; one that the client has to send again is charged then."""
+    try:
+        if verdict.reply is Reply.CONTINUE:
+            services.state.commit(message.queue_id, charge_of(origin, message, services))
+        else:
+            services.state.cancel(message.queue_id)
+    except StateUnavailable as error:
+        _logger.error("%s: its reservation lapses by itself: %s", message.queue_id, error)
 
 
 def _waited(message: CollectedMessage, services: Services) -> float | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import logging
+
 from deliverypools.adapters.state import Charge, StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, limits_for, smtp_account, smtp_ingress
-from deliverypools.core.facts import Answer, Finding, Ingress, Origin
+from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
 from deliverypools.core.reports import spam_evidence
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
@@ -18,6 +22,8 @@ PICKUP = "PICKUP"
 REINJECT = "REINJECT"
 
 _MOST_HEADERS_OF_OURS = 50
+
+_logger = logging.getLogger(__name__)
 
 
 def refuse_header_flood(message: CollectedMessage) -> Verdict | None:
@@ -33,24 +39,37 @@ def first_pass(message: CollectedMessage, connection: Connection, services: Serv
     """Return the verdict of the first pass in the hop profile: forged headers out, a ticket in."""
     if refusal := refuse_header_flood(message):
         return refusal
-    kept, problem = _ticket_to_keep(message, connection, services)
-    strip: tuple[tuple[str, int], ...] = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
-    add: tuple[tuple[str, str], ...] = ()
-    if kept is not None and connection.daemon_name == PICKUP:
-        # It stays as it is: bound to this message, and its recipients are those that we accepted.
-        origin, strip = kept.origin, ((TAG_HEADER, message.tags),)
-    elif connection.daemon_name == REINJECT:
-        origin = kept.origin if kept else None
-        if kept:
-            add = ((tickets.HEADER, services.sealer.seal(_bound_anew(kept, message))),)
+    strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
+    if connection.daemon_name == REINJECT:
+        ticket, problem = _ticket_after_filter(message, services)
     else:
-        origin, problem = origin_of(message, connection, services), ""
-        add = ((tickets.HEADER, services.sealer.seal(make_ticket(message, origin, services))),)
-    return Verdict(delete=strip, add=add, log=_log(message, origin, problem))
+        ticket, problem = _ticket_of_forwarded(message, connection, services), ""
+        ticket = ticket or make_ticket(message, origin_of(message, connection, services), services)
+    add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
+    return Verdict(delete=strip, add=add, log=_log(message, ticket.origin if ticket else None, problem))
 
 
 def origin_of(message: CollectedMessage, connection: Connection, services: Services) -> Origin:
     """Return what is known of a message that enters now; counts its recipients where somebody is charged."""
+    origin = uncounted_origin(message, connection, services)
+    if origin.ingress is Ingress.LOCAL or not origin.account:
+        return origin
+    try:
+        over_limit = services.state.commit(message.queue_id, charge_of(origin, message, services))
+    except StateUnavailable as error:
+        _logger.error("%s: not counted: %s", message.queue_id, error)
+        over_limit = Finding(Answer.UNKNOWN, "the state could not be written when it was accepted")
+    return dataclasses.replace(origin, over_limit=over_limit)
+
+
+def charge_of(origin: Origin, message: CollectedMessage, services: Services) -> Charge:
+    """Return what a message costs its account."""
+    limit = limits_for(origin.ingress, services.settings).recipients_per_day
+    return Charge(origin.ingress, origin.account, len(message.recipients), limit)
+
+
+def uncounted_origin(message: CollectedMessage, connection: Connection, services: Services) -> Origin:
+    """Return what is known of a message that enters now; `over_limit` is NOT_ASKED where somebody is to be charged."""
     settings = services.settings
     ingress = _ingress(message, connection, services)
     account = smtp_account(
@@ -60,23 +79,15 @@ def origin_of(message: CollectedMessage, connection: Connection, services: Servi
         envelope_sender=message.envelope_sender,
         settings=settings,
     )
-    over_limit = Finding(Answer.NO)
-    if account:
-        limit = limits_for(ingress, settings).recipients_per_day
-        try:
-            over_limit = services.state.commit(message.queue_id, Charge(account, len(message.recipients), limit))
-        except StateUnavailable:
-            over_limit = Finding(Answer.UNKNOWN, "the state could not be written when it was accepted")
-    elif ingress is Ingress.LOCAL:
+    if ingress is Ingress.LOCAL:
         # Only the egress pass can see who called sendmail(1): Postfix hides its own Received field from this one.
-        over_limit = Finding(Answer.NOT_ASKED)
         account = UNKNOWN_USER_ID
     return Origin(
         ingress=ingress,
         account=account,
         envelope_sender=message.envelope_sender,
         client_address=connection.client_address if ingress not in (Ingress.LOCAL, Ingress.BOUNCE) else "",
-        over_limit=over_limit,
+        over_limit=NOT_ASKED if account else Finding(Answer.NO),
         spam=spam_evidence(message.headers, settings.spam.headers),
     )
 
@@ -103,15 +114,15 @@ def _ingress(message: CollectedMessage, connection: Connection, services: Servic
     return smtp_ingress(message.sasl_username, connection.client_address, services.settings)
 
 
-def _ticket_to_keep(message: CollectedMessage, connection: Connection, services: Services) -> tuple[Ticket | None, str]:
-    """Return the ticket of a message that was here before: after a content filter, or from sendmail(1) (sieve).
+def _ticket_of_forwarded(message: CollectedMessage, connection: Connection, services: Services) -> Ticket | None:
+    """Return the ticket of a message from outside that a program of ours sends on: sieve, procmail, a gateway."""
+    if connection.daemon_name == PICKUP or _ingress(message, connection, services) is Ingress.TRUSTED:
+        return _ticket_that_gains_nothing(message, services)
+    return None
 
-    What comes from sendmail(1) can be anybody's copy, so it keeps only a ticket that gains nothing: one that says
-    "from outside" or "a bounce". Over SMTP from a client a ticket is always replaced.
-    """
-    after_filter = connection.daemon_name == REINJECT
-    if not after_filter and connection.daemon_name != PICKUP:
-        return None, ""
+
+def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple[Ticket | None, str]:
+    """Return the ticket of a message that a content filter gives back, bound anew, or why there is none."""
     try:
         ticket = open_ticket(
             services.sealer,
@@ -119,27 +130,26 @@ def _ticket_to_keep(message: CollectedMessage, connection: Connection, services:
             message.binding,
             now=services.clock(),
             lifetime_seconds=services.settings.milter.ticket_lifetime,
-            after_filter=after_filter,
+            after_filter=True,
         )
     except TicketError as error:
-        return None, str(error)
-    if after_filter or (ticket.origin and ticket.origin.ingress in (Ingress.OUTSIDE, Ingress.BOUNCE)):
-        return ticket, ""
-    return None, ""
+        return _ticket_that_gains_nothing(message, services), str(error)
+    return dataclasses.replace(ticket, binding=message.binding), ""
 
 
-def _bound_anew(ticket: Ticket, message: CollectedMessage) -> Ticket:
-    """Return the ticket of a message as a content filter left it."""
-    return Ticket(
-        ticket_id=ticket.ticket_id,
-        made_at=ticket.made_at,
-        first_queue_id=ticket.first_queue_id,
-        origin=ticket.origin,
-        origin_problem=ticket.origin_problem,
-        binding=message.binding,
-        recipient_count=ticket.recipient_count,
-        recipient_digests=ticket.recipient_digests,
-    )
+def _ticket_that_gains_nothing(message: CollectedMessage, services: Services) -> Ticket | None:
+    """Return a ticket that says "it came from outside" or "it is a bounce", bound anew, whether it fits or not.
+
+    What comes from sendmail(1), a trusted client or a filter can be anybody's copy of anything, changed at will. So
+    there a ticket that does not fit is believed only where that gains nothing; but then it must be believed: a
+    missing Message-ID, which Postfix adds, or a changed Subject must not make outside mail ours.
+    """
+    for value in message.ticket_values:
+        with contextlib.suppress(TicketError):
+            ticket = services.sealer.open(value)
+            if ticket.origin and ticket.origin.ingress in (Ingress.OUTSIDE, Ingress.BOUNCE):
+                return dataclasses.replace(ticket, binding=message.binding, made_at=services.clock())
+    return None
 
 
 def _log(message: CollectedMessage, origin: Origin | None, problem: str) -> str:

@@ -9,15 +9,16 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from deliverypools.adapters.sockets import SocketError, hand_to_postfix, lock_socket, remove_socket, socket_mode
 from deliverypools.core.settings import Settings, SettingsError
-from deliverypools.milter.worker import DRAIN_SIGNAL, own_sockets, register, run_worker
+from deliverypools.milter.worker import DRAIN_SIGNAL, RETIRE_SIGNAL, own_sockets, register, run_worker
 
 _RESPAWN_SECONDS = 1.0
 """A worker that lived shorter than this is respawned after a pause of as much."""
 _KILL_AFTER_SECONDS = 90.0
+_MOST_RETIRED_PER_WORKER = 4
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class MilterServer:
         self._keys = keys
         self._load = load
         self._workers: dict[int, float] = {}
+        self._retired: list[int] = []
         self._draining: dict[int, float] = {}
         self._respawn_at: list[float] = []
         self._lifeline_read, self._lifeline_write = os.pipe()
@@ -89,7 +91,12 @@ class MilterServer:
             self._spawn()
 
     def _spawn(self) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _log.error("no worker could be started (%s): tried again", error)
+            self._respawn_at.append(time.monotonic() + _RESPAWN_SECONDS)
+            return
         if pid:
             self._workers[pid] = time.monotonic()
             return
@@ -115,6 +122,8 @@ class MilterServer:
             if not pid:
                 break
             self._draining.pop(pid, None)
+            if pid in self._retired:
+                self._retired.remove(pid)
             started = self._workers.pop(pid, None)
             if started is not None:
                 _log.warning("worker %d ended (%s): another one is started", pid, _how(status))
@@ -123,7 +132,7 @@ class MilterServer:
         now = time.monotonic()
         for pid in [pid for pid, deadline in self._draining.items() if deadline <= now]:
             _log.warning("worker %d did not end: killed", pid)
-            os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
             self._draining[pid] = now + _KILL_AFTER_SECONDS
 
     def _reload(self) -> None:
@@ -140,27 +149,37 @@ class MilterServer:
             settings = settings.model_copy(update={"milter": milter})
         self._settings, self._keys = settings, keys
         _log.info("settings reloaded: new workers take over, the old ones finish what they have")
-        self._drain(self._workers)
+        for pid in self._workers:
+            _signal(pid, RETIRE_SIGNAL)
+        self._retired += self._workers
         self._workers = {}
+        # Sessions may last for hours; many reloads meanwhile must not pile up processes.
+        most = _MOST_RETIRED_PER_WORKER * settings.milter.workers
+        self._drain(self._retired[:-most])
+        self._retired = self._retired[-most:]
 
-    def _drain(self, pids: dict[int, float]) -> None:
+    def _drain(self, pids: Iterable[int]) -> None:
         deadline = time.monotonic() + self._settings.milter.drain_seconds + _KILL_AFTER_SECONDS
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, DRAIN_SIGNAL)
+            _signal(pid, DRAIN_SIGNAL)
             self._draining[pid] = deadline
 
     def _stop(self) -> int:
         _log.info("draining: messages in progress are finished")
         remove_socket(self._settings.milter.socket)
         os.close(self._listening_fd)
-        self._drain(self._workers)
-        self._workers = {}
+        self._drain([*self._workers, *self._retired])
+        self._workers, self._retired = {}, []
         while self._draining:
             self._wait()
             self._reap()
         _log.info("stopped")
         return 0
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _how(status: int) -> str:

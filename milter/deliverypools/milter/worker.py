@@ -25,7 +25,9 @@ from deliverypools.milter.seal import TicketSealer
 from deliverypools.milter.services import Services
 
 DRAIN_SIGNAL = signal.SIGUSR1
-"""Sent by the master. SIGTERM, SIGHUP and SIGINT are libmilter's own in a worker: it would cut messages short."""
+"""Sent by the master that stops. SIGTERM, SIGHUP and SIGINT are libmilter's own in a worker: it cuts messages short."""
+RETIRE_SIGNAL = signal.SIGUSR2
+"""Sent by the master after a reload: accept nothing more, and end when the last session has ended by itself."""
 
 _MESSAGE_DRAIN_SECONDS = 60.0
 _REPLY_SECONDS = 1.0
@@ -48,14 +50,15 @@ def register(socket_name: str) -> None:
 
 
 def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lifeline: int) -> None:
-    """Serve until the master says so (DRAIN_SIGNAL) or is gone (`lifeline`, a pipe, ends); never returns an error.
+    """Serve until the master says so, or is gone (`lifeline`, a pipe, ends); does not return.
 
-    Drain: accept nothing more, let open sessions end for `milter.drain_seconds`, then wait for the messages that
-    are still in progress.
+    Retire: accept nothing more, let open sessions end. Drain: the same for `milter.drain_seconds` at most, then
+    wait for the messages that are still in progress.
     """
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(DRAIN_SIGNAL, lambda *_: None)
+    for number in (DRAIN_SIGNAL, RETIRE_SIGNAL):
+        signal.signal(number, lambda *_: None)
     for number in (signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     activity = Activity()
@@ -72,8 +75,10 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
     )
     libmilter = threading.Thread(target=_serve, args=(wake,), name="libmilter", daemon=True)
     libmilter.start()
-    select.select([woken, lifeline], [], [])
+    must_drain = _wait_for_order(woken, lifeline, None)
     address = _stop_accepting(listening_fd)
+    while not must_drain and open_sessions(address):
+        must_drain = _wait_for_order(woken, lifeline, _LOOK_AGAIN_SECONDS)
     deadline = time.monotonic() + settings.milter.drain_seconds
     _wait_for_sessions(address, deadline)
     activity.wait_for_messages(_MESSAGE_DRAIN_SECONDS)
@@ -92,6 +97,14 @@ def _serve(wake: int) -> None:
     except Exception:  # noqa: BLE001  (the worker ends, and is respawned)
         _log.exception("libmilter ended")
     os.write(wake, b"\0")
+
+
+def _wait_for_order(woken: int, lifeline: int, timeout_seconds: float | None) -> bool:
+    """Wait for a signal; tell whether to drain: after whatever is no order to retire, and without a master."""
+    readable, _, _ = select.select([woken, lifeline], [], [], timeout_seconds)
+    if lifeline in readable:
+        return True
+    return bool(readable) and set(os.read(woken, 4096)) != {RETIRE_SIGNAL}
 
 
 def _stop_accepting(listening_fd: int) -> object:

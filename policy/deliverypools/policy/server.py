@@ -113,15 +113,19 @@ class PolicyServer:
 
     async def _answer(self, request: Request) -> str:
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._executor, answer, request, self._settings, self._state)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        work = loop.run_in_executor(self._executor, self._answer_before, deadline, request)
         try:
-            # A count that comes too late still counts: the milter finds the reservation.
             return await asyncio.wait_for(asyncio.shield(work), ANSWER_SECONDS)
         except TimeoutError:
             _log.error("no answer from the state in %.0f s", ANSWER_SECONDS)
         except Exception:  # noqa: BLE001  (a request that breaks us must not break the connection)
             _log.exception("untrapped exception in a request")
         return DUNNO
+
+    def _answer_before(self, deadline: float, request: Request) -> str:
+        """Answer, unless the answer was given up: the milter counts then, and a reservation would count twice."""
+        return answer(request, self._settings, self._state) if time.monotonic() < deadline else DUNNO
 
 
 def _listen(address: str) -> socket.socket:

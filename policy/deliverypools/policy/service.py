@@ -56,4 +56,4 @@ def _charge(request: Request, settings: Settings) -> Charge | None:
     count = request.get("recipient_count", "")
     if not account or not (count.isascii() and count.isdecimal() and len(count) < len(str(_MOST_RECIPIENTS))):
         return None
-    return Charge(account, int(count), limits_for(ingress, settings).recipients_per_day)
+    return Charge(ingress, account, int(count), limits_for(ingress, settings).recipients_per_day)
