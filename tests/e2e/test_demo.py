@@ -26,16 +26,19 @@ def test_demo_prints_a_table_with_three_source_addresses_and_exits_0():
 
 
 def test_demo_sends_given_messages_and_reports_json(tmp_path: Path):
-    spam, ham, odd = tmp_path / "spam.eml", tmp_path / "ham.eml", tmp_path / "odd.eml"
+    spam, ham, odd = tmp_path / "it's spam.eml", tmp_path / "ham.eml", tmp_path / "odd.eml"
+    utf8 = tmp_path / "utf8.eml"
+    utf8.write_text("From: jürgen@münchen.example\nMessage-ID: <it's@example.com>\n\nhello\n")
     spam.write_bytes(mail(sender="alice@example.org", X_Spam="Yes"))
     ham.write_bytes(mail(sender="someone@never-heard-of.example"))
     odd.write_bytes(b"\xff\xfe no header \x00\r\n")
-    result = demo("--json", str(spam), str(ham), str(odd))
+    result = demo("--json", str(spam), str(ham), str(odd), str(utf8))
     rows = {row["message"]: row for row in map(json.loads, result.stdout.splitlines())}
     assert result.returncode == 0, result.stdout + result.stderr
     assert (rows[str(spam)]["pool"], rows[str(spam)]["source_address"]) == ("high-risk", "192.0.2.20")
     assert (rows[str(ham)]["pool"], rows[str(ham)]["source_address"]) == ("relay", "192.0.2.30")
     assert rows[str(odd)]["pool"] == "high-risk"
+    assert (rows[str(utf8)]["pool"], rows[str(utf8)]["source_address"]) == ("relay", "192.0.2.30")
 
 
 def test_demo_that_is_terminated_leaves_nothing_running():
@@ -49,6 +52,30 @@ def test_demo_that_is_terminated_leaves_nothing_running():
     command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [line for line in command_lines if folder.encode() in line]
     shutil.rmtree(folder)
+
+
+def test_demo_reports_a_message_that_cannot_be_sent_and_goes_on(tmp_path: Path):
+    bad = tmp_path / "bad.eml"
+    bad.write_bytes(b"From: <j\xf6rg@example.org>\n\nhello\n")
+    result = demo("--json", str(bad))
+    rows = list(map(json.loads, result.stdout.splitlines()))
+    assert result.returncode == 1
+    assert [row["message"] for row in rows if row["wrong"]] == [str(bad)]
+
+
+def test_demo_without_root_says_so():
+    python = ["/usr/bin/python3", "-c", "from deliverypools.cli.main import main; import sys; sys.exit(main(['demo']))"]
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *python],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+        cwd="/",
+    )
+    assert (result.returncode, "needs root" in result.stderr) == (1, True), result.stderr
 
 
 def test_demo_with_a_missing_file_says_so_and_starts_nothing():

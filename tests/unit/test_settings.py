@@ -419,7 +419,8 @@ class TestLinesForTheLog:
         assert 'milter.undecided_after = "4h"' in lines
         assert 'pools.high-risk.addresses = ["192.0.2.20", "2001:db8::20"]' in lines
         assert "limits.trusted.recipients_per_day = 0" in lines
-        assert "authserv_id = (not set)" in lines
+        assert "authserv_id = (not set)  # not used by this version" in lines
+        assert "limits.messages_per_minute = 30  # not enforced by this version" in lines
         for path, table in tables(Settings):
             if all(isinstance(part, str) and part != "NAME" for part in path):
                 tops = [".".join((*path, name)) for name in table.model_fields if name != "groups"]
@@ -430,8 +431,8 @@ class TestLinesForTheLog:
             '[alerts]\nwebhook = "https://u:s3cret@hooks.example.org/s3cret?s3cret"\n'
             '[spam]\nrspamd = "http://u:s3cret@127.0.0.1:11333"'
         ).effective_lines()
-        assert 'alerts.webhook = "https://hooks.example.org/***"' in lines
-        assert 'spam.rspamd = "http://127.0.0.1:11333/***"' in lines
+        assert any(line.startswith('alerts.webhook = "https://hooks.example.org/***"') for line in lines)
+        assert any(line.startswith('spam.rspamd = "http://127.0.0.1:11333/***"') for line in lines)
         assert not any("s3cret" in line for line in lines)
 
 

@@ -17,6 +17,19 @@ class KeyFileError(Exception):
     """The key file cannot be used; the text says what is wrong and what to do."""
 
 
+class NoKeyError(KeyFileError):
+    """There is no key yet: the file is missing, or empty."""
+
+
+def is_open_to_all(path: str) -> bool:
+    """Tell whether every user of the machine may read (or write) the keys, and so make tickets.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    return bool(Path(path).stat().st_mode & 0o007)
+
+
 def read_keys(path: str) -> tuple[bytes, ...]:
     """Return the keys in a key file, newest first.
 
@@ -26,7 +39,7 @@ def read_keys(path: str) -> tuple[bytes, ...]:
     try:
         text = Path(path).read_text(encoding="ascii")
     except FileNotFoundError:
-        raise KeyFileError(f"{path}: no such file; make it with: delivery-pools keys rotate") from None
+        raise NoKeyError(f"{path}: no such file; make it with: delivery-pools keys rotate") from None
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(f"{path}: {error}") from None
     keys = []
@@ -41,7 +54,7 @@ def read_keys(path: str) -> tuple[bytes, ...]:
             ) from None
         keys.append(line.strip().encode())
     if not keys:
-        raise KeyFileError(f"{path}: holds no key; make one with: delivery-pools keys rotate")
+        raise NoKeyError(f"{path}: holds no key; make one with: delivery-pools keys rotate")
     return tuple(keys)
 
 
@@ -54,9 +67,12 @@ def rotate_keys(path: str) -> int:
     try:
         # A symbolic link goes on leading to the file.
         target = Path(path).resolve()
-        old = read_keys(path) if target.exists() else ()
+        try:
+            old = read_keys(path)
+        except NoKeyError:
+            old = ()
         keys = (Fernet.generate_key(), *old)[:KEYS_KEPT]
-        owner = target.stat() if old else None
+        owner = target.stat() if target.exists() else None
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
         try:

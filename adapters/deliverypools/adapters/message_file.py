@@ -9,7 +9,6 @@ from pathlib import Path
 from deliverypools.core.headers import Headers
 
 _MOST_HEADER_BYTES = 1024 * 1024
-_MOST_FIELDS = 5000
 
 
 def read_headers(path: str) -> Headers:
@@ -25,5 +24,9 @@ def read_headers(path: str) -> Headers:
 def parse_headers(message: bytes) -> Headers:
     """Return the header fields of a message, folded as they stand there."""
     parsed = BytesHeaderParser(policy=compat32).parsebytes(message[:_MOST_HEADER_BYTES])
-    fields = [(str(name), str(value)) for name, value in parsed.raw_items()]
-    return Headers.of(fields[:_MOST_FIELDS], is_complete=len(fields) <= _MOST_FIELDS)
+    return Headers.of((str(name), _decoded(str(value))) for name, value in parsed.raw_items())
+
+
+def _decoded(value: str) -> str:
+    """Return a value as the milter gets it: UTF-8 decoded, other bytes as surrogates. The parser leaves all of them."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")

@@ -157,6 +157,8 @@ def look_up_sender_domain(resolver: dns.resolver.Resolver, domain: str, timeout_
 
     NXDOMAIN and NODATA are NO, a null MX (RFC 7505) is no MX; any failure is UNKNOWN unless another type answers.
     """
+    if domain.startswith("["):
+        return Finding(Answer.NO, f"{printable(domain)}: an address literal, not a domain")
     try:
         name = dns.name.from_text(domain) if domain else dns.name.root
     except (dns.exception.DNSException, UnicodeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,24 @@ def settings_path(option: str | None, environ: Mapping[str, str]) -> tuple[Path,
     """
     named = option or environ.get(PATH_VARIABLE)
     return (Path(named), True) if named else (DEFAULT_PATH, False)
+
+
+def log_refusal(error: SettingsError, log: logging.Logger) -> None:
+    """Say what is wrong with settings that were to be reloaded, and that nothing has changed."""
+    for line in error.errors:
+        log.error("%s", line)
+    log.error("the settings were not reloaded: those read before stay in force")
+
+
+def keep_until_restart(new: Settings, old: Settings, table: str, log: logging.Logger) -> Settings:
+    """Return the new settings with the state, and the socket of `table`, as they were: a reload cannot change them."""
+    if new.state != old.state:
+        log.error("state changed: that needs a restart of both daemons; the old one stays, other settings are reloaded")
+    socket = getattr(old, table).socket
+    if getattr(new, table).socket != socket:
+        log.error("%s.socket changed: that needs a restart; the old socket stays, other settings are reloaded", table)
+    kept = getattr(new, table).model_copy(update={"socket": socket})
+    return new.model_copy(update={"state": old.state, table: kept})
 
 
 def load_settings(path: Path) -> Settings:

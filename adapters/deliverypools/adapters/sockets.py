@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import grp
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _GROUP = "postfix"
 _MODE = 0o660
+
+_log = logging.getLogger(__name__)
 
 
 class SocketError(Exception):
@@ -35,7 +38,9 @@ def lock_socket(address: str) -> int | None:
     try:
         descriptor = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SocketError(f"{path}.lock: {error.strerror}; the folder must exist and be ours to write") from None
+        raise SocketError(
+            f"{path}.lock: {error.strerror}; the folder must exist, and the user who runs this must be able to write it"
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -55,11 +60,16 @@ def socket_mode() -> Iterator[None]:
 
 
 def hand_to_postfix(address: str) -> None:
-    """Give a socket to the group postfix, where we may and there is one."""
+    """Give a socket to the group postfix; where that cannot be done, say so: Postfix would be refused."""
     path = unix_path(address)
-    if path is not None:
-        with contextlib.suppress(KeyError, PermissionError):
-            os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
+    if path is None:
+        return
+    try:
+        os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
+    except KeyError:
+        _log.warning("%s: there is no group %s; Postfix must be able to connect by other means", path, _GROUP)
+    except PermissionError:
+        _log.warning("%s: not given to group %s: make this user a member of it, or Postfix is refused", path, _GROUP)
 
 
 def remove_socket(address: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from deliverypools.adapters.key_file import KeyFileError, read_keys
+from deliverypools.adapters.key_file import KeyFileError, is_open_to_all, read_keys
 from deliverypools.adapters.sockets import unix_path
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config, read_settings
@@ -42,6 +43,8 @@ def _errors(settings: Settings) -> list[str]:
     errors = []
     try:
         read_keys(settings.ticket_key_file)
+        if is_open_to_all(settings.ticket_key_file):
+            errors.append(f"{settings.ticket_key_file}: every user can read the keys; take that away: chmod o=")
     except KeyFileError as error:
         errors.append(str(error))
     folders = {"state": Path(settings.state_path).parent}
@@ -51,4 +54,6 @@ def _errors(settings: Settings) -> list[str]:
     for name, folder in folders.items():
         if not folder.is_dir():
             errors.append(f"{name}: the folder {folder} does not exist; make it, owned by the user of the daemons")
+        elif not os.access(folder, os.W_OK):
+            errors.append(f"{name}: this user cannot write the folder {folder}; run check as the user of the daemons")
     return errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ from deliverypools.core.reports import is_automatic_reply, is_delivery_status_re
 from deliverypools.core.rules import Decision, classify
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings, built_in_defaults
+from deliverypools.milter.collector import MessageCollector
 
 _EPILOG = """\
 Without settings file and --config, built-in defaults serve: no accepted domain, so every sender is somebody else's.
@@ -65,9 +67,11 @@ def add_to(commands: Subparsers) -> None:
     add_config(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="a message as it is sent (RFC 5322)")
     parser.add_argument("--sender", help="envelope sender, <> for the null one (default: Return-Path, else From)")
-    parser.add_argument("--recipient", action="append", default=[], metavar="ADDRESS", help="envelope recipient")
+    parser.add_argument(
+        "--recipient", action="append", dest="recipients", default=[], metavar="ADDRESS", help="envelope recipient"
+    )
     parser.add_argument("--client-address", default="", metavar="ADDRESS", help="IP address of the client")
-    parser.add_argument("--helo", default="", metavar="NAME", help="HELO name of the client")
+    parser.add_argument("--helo", default="", metavar="NAME", help="HELO name of the client (no rule asks for it yet)")
     parser.add_argument("--sasl-username", default="", metavar="USER", help="SASL user; implies --ingress submission")
     parser.add_argument(
         "--ingress",
@@ -84,9 +88,9 @@ def _run(options: argparse.Namespace) -> int:
     if bool(options.files) == bool(options.batch):
         print("delivery-pools classify: name message files, or --batch FILE", file=sys.stderr)
         return 2
-    if options.batch not in (None, "-") and not Path(options.batch).is_file():
-        print(f"delivery-pools classify: {options.batch}: no such file", file=sys.stderr)
-        return FAILED
+    if options.batch and (given := [name for name in _FIELDS if getattr(options, name)]):
+        print(f"delivery-pools classify: with --batch each line has its own {', '.join(given)}", file=sys.stderr)
+        return 2
     settings = _settings(options)
     dns = SenderDomains(settings, None) if options.dns == "live" else None
     status = OK
@@ -103,9 +107,12 @@ def _run(options: argparse.Namespace) -> int:
 
 def _settings(options: argparse.Namespace) -> Settings:
     path, is_explicit = settings_path(options.config, os.environ)
-    if not is_explicit and not path.exists():
-        print(f"{path}: no such file; classified with built-in defaults", file=sys.stderr)
-        return built_in_defaults()
+    if not is_explicit:
+        try:
+            path.stat()
+        except OSError as error:
+            print(f"{path}: {error.strerror}; classified with built-in defaults", file=sys.stderr)
+            return built_in_defaults()
     return load_settings(path)
 
 
@@ -130,7 +137,7 @@ def _request_of(options: argparse.Namespace, file: str) -> _Request:
     return _Request(
         file=file,
         sender=options.sender,
-        recipients=tuple(options.recipient),
+        recipients=tuple(options.recipients),
         client_address=options.client_address,
         helo=options.helo,
         sasl_username=options.sasl_username,
@@ -179,6 +186,9 @@ def _answer(request: _Request, settings: Settings, dns: SenderDomains | None) ->
     sender = strip_brackets(request.sender) if request.sender is not None else header_sender(headers)
     facts = _facts(request, sender or "", headers, settings, dns)
     decision = classify(facts, settings)
+    if sender is None:
+        reasons = ("the message tells no sender (--sender): taken for the null reverse-path", *decision.reasons)
+        decision = dataclasses.replace(decision, reasons=reasons)
     return _result(request, facts, decision, sender_is_known=sender is not None)
 
 
@@ -196,6 +206,11 @@ def _facts(
         envelope_sender=sender,
         settings=settings,
     )
+    # The same selection and bounds as in the milter, so that both decide alike.
+    collector = MessageCollector(sender, spam_signs=settings.spam.headers)
+    for name, value in headers.fields:
+        collector.add_header(name, value)
+    headers = collector.end("").headers
     return MessageFacts(
         envelope_sender=sender,
         recipients=request.recipients,

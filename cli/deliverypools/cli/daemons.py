@@ -7,6 +7,7 @@ import asyncio
 import logging
 
 from deliverypools.adapters import logs
+from deliverypools.adapters.key_file import is_open_to_all
 from deliverypools.adapters.sockets import SocketError
 from deliverypools.cli.exits import FAILED
 from deliverypools.cli.options import Subparsers, add_config, read_settings, read_settings_and_keys
@@ -43,6 +44,8 @@ def _milter(options: argparse.Namespace) -> int:
     logs.configure("delivery-pools/milter")
     settings, keys = read_settings_and_keys(options)
     _log_start(settings)
+    if is_open_to_all(settings.ticket_key_file):
+        _log.warning("%s: every user can read the keys, and so make tickets", settings.ticket_key_file)
     try:
         return MilterServer(settings, keys, lambda: read_settings_and_keys(options)).run()
     except SocketError as error:

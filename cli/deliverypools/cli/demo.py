@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import signal
+import smtplib
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from deliverypools.lab.waiting import wait_until
 
 _HOSTNAME = "mx.example.org"
 _ARRIVAL_SECONDS = 30
+_NONE = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +61,12 @@ def add_to(commands: Subparsers) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if missing := [str(path) for path in options.files if not path.is_file()]:
-        print(f"delivery-pools demo: no such file: {', '.join(missing)}", file=sys.stderr)
-        return FAILED
+    for path in options.files:
+        try:
+            path.read_bytes()
+        except OSError as error:
+            print(f"delivery-pools demo: {path}: {error.strerror}", file=sys.stderr)
+            return FAILED
     # The end of the context stops everything; a signal that ends us at once would leave a Postfix running.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -69,12 +74,14 @@ def _run(options: argparse.Namespace) -> int:
     say("Starting a private Postfix, the milter, the policy service, DNS and a receiving server ...")
     try:
         with Lab(site=story.site(), settings=story.settings(), keep=options.keep) as lab:
+            if not lab.network.isolated:
+                say(f"No network namespace ({lab.network.reason_not_isolated}): loopback addresses instead.")
             say(f"Sending through {_HOSTNAME} ({lab.directory}) ...")
             story.prepare(lab)
             rows = [row for scene in story.scenes(options.files) for row in _play(scene, lab)]
             _print(rows, as_json=options.json)
             wrong = [row for row in rows if row.wrong]
-            sources = {row.source_address for row in rows if row.source_address != story.LOCAL}
+            sources = {row.source_address for row in rows if row.source_address not in (story.LOCAL, _NONE)}
             say(f"{len(rows) - len(wrong)} of {len(rows)} rows right, {len(sources)} source addresses.")
             if options.keep:
                 _hold(lab)
@@ -89,13 +96,19 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _play(scene: story.Scene, lab: Lab) -> list[Row]:
-    result = scene.send(lab, scene.title)
+    try:
+        result = scene.send(lab, scene.title)
+    except (smtplib.SMTPException, OSError, UnicodeError) as error:
+        return [_failed_row(scene, f"could not be sent: {error}")]
     if result is not None and not result.accepted:
-        refusal = f"refused by our own Postfix: {result.code} {result.text}"
-        return [Row(message=scene.title, pool="-", rule="-", reasons="", source_address="-", wrong=refusal)]
+        return [_failed_row(scene, f"refused by our own Postfix: {result.code} {result.text}")]
     return [
         _local_row(scene, lab, copy) if copy.pool == story.LOCAL else _row(scene, lab, copy) for copy in scene.copies
     ]
+
+
+def _failed_row(scene: story.Scene, wrong: str) -> Row:
+    return Row(message=scene.title, pool=_NONE, rule=_NONE, reasons="", source_address=_NONE, wrong=wrong)
 
 
 def _local_row(scene: story.Scene, lab: Lab, copy: story.Copy) -> Row:
@@ -108,7 +121,7 @@ def _local_row(scene: story.Scene, lab: Lab, copy: story.Copy) -> Row:
     if any("X-Delivery-Pool" in message for message in lab.mailbox(mailbox)):
         wrong = "carries a tag"
     title = f"{scene.title}: local copy"
-    return Row(message=title, pool=story.LOCAL, rule="-", reasons="", source_address=story.LOCAL, wrong=wrong)
+    return Row(message=title, pool=story.LOCAL, rule=_NONE, reasons="", source_address=story.LOCAL, wrong=wrong)
 
 
 def _row(scene: story.Scene, lab: Lab, copy: story.Copy) -> Row:
@@ -118,8 +131,7 @@ def _row(scene: story.Scene, lab: Lab, copy: story.Copy) -> Row:
     try:
         message = lab.wait_for(is_it, timeout_seconds=_ARRIVAL_SECONDS)[0]
     except TimeoutError:
-        wrong = f"did not arrive in {_ARRIVAL_SECONDS} s"
-        return Row(message=scene.title, pool="-", rule="-", reasons="", source_address="-", wrong=wrong)
+        return _failed_row(scene, f"did not arrive in {_ARRIVAL_SECONDS} s")
     decision = _decision(message, lab)
     pool, rule = decision.get("pool", "?"), decision.get("rule", "?")
     wrong = ""

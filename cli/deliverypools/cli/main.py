@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from deliverypools.cli import check, classify, daemons, demo, keys
-from deliverypools.cli.exits import EX_CONFIG
+from deliverypools.cli.exits import EX_CONFIG, FAILED
 from deliverypools.core.settings import SettingsError
 
 _COMMANDS = (demo, daemons, classify, check, keys)
@@ -50,9 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in error.errors:
             print(line, file=sys.stderr)
         return EX_CONFIG
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone, as `| head` does: no traceback, and none from the flush at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            print(f"delivery-pools: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone, as `| head` does: no traceback, and none from the flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1

@@ -1,7 +1,7 @@
 """The decision: ordered rules, the first that matches wins, and each says why.
 
-A rule is a pure, total function of the facts and the settings. Its name is its identity in log, metrics,
-`explain` and docs/rules.md (made from these docstrings). It answers with
+A rule is a pure, total function of the facts and the settings. Its name is its identity, in the log
+and in docs/rules.md (made from these docstrings). It answers with
 
 * `Match`: this message belongs into that pool, for these reasons;
 * `None`: nothing to say;
@@ -197,7 +197,7 @@ RULES: Final[tuple[Rule, ...]] = (
 
 
 def rule_name(rule: Rule) -> str:
-    """Return the name by which a rule is known in log, metrics and docs."""
+    """Return the name by which a rule is known in log and docs."""
     return str(getattr(rule, "__name__", rule))
 
 

@@ -117,8 +117,8 @@ class Ticket:
 
     ticket_id: str
     """Random; the same for the whole life of a message."""
-    made_at: float
-    """Seconds since the epoch at which the message was accepted: age and undecided time count from here."""
+    made_at: float | None
+    """Seconds since the epoch at which it was accepted: age and undecided time count from here. None: not known."""
     first_queue_id: str
     origin: Origin | None
     """None for a message that came to the egress pass without a valid ticket."""
@@ -145,7 +145,7 @@ class Ticket:
         content: dict[str, object] = {
             "v": _VERSION,
             "id": self.ticket_id,
-            "t": round(self.made_at),
+            "t": None if self.made_at is None else round(self.made_at),
             "q": self.first_queue_id,
             "b": [self.binding.fields, self.binding.subject, self.binding.body],
             "n": self.recipient_count,
@@ -179,7 +179,7 @@ class Ticket:
             pool, rule = values["d"]
             return cls(
                 ticket_id=str(values["id"]),
-                made_at=float(values["t"]),
+                made_at=None if values["t"] is None else float(values["t"]),
                 first_queue_id=str(values["q"]),
                 origin=_origin(values["o"]) if "o" in values else None,
                 origin_problem=str(values.get("p", "")),

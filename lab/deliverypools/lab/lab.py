@@ -20,7 +20,7 @@ from deliverypools.lab import world
 from deliverypools.lab.daemons import Daemon
 from deliverypools.lab.dns_server import DnsServer
 from deliverypools.lab.namespace import Network
-from deliverypools.lab.postfix import Postfix
+from deliverypools.lab.postfix import Postfix, require_system
 from deliverypools.lab.receiver import ReceivedMessage, Receiver
 from deliverypools.lab.settings_file import lab_settings, merged, render_toml, write_key_file
 from deliverypools.lab.site import Site
@@ -118,6 +118,7 @@ class Lab:
     def _start(self) -> None:
         atexit.register(self.stop)
         self._cleanup.callback(atexit.unregister, self.stop)
+        require_system()
         self.directory = Path(tempfile.mkdtemp(prefix="delivery-pools-lab-"))
         self.directory.chmod(0o755)  # Postfix's processes of other users pass through it
         if not self.keep:

@@ -21,7 +21,7 @@ from deliverypools.lab.namespace import LabUnavailableError, Network
 from deliverypools.lab.site import MASTER_CF, MASTER_CHANGES, SITE_MAIN, Site
 from deliverypools.lab.waiting import wait_until
 
-__all__ = ["Postfix", "Site"]
+__all__ = ["Postfix", "Site", "require_system"]
 
 _PORTS = (25, 587)
 _QUEUES = ("maildrop", "hold", "incoming", "active", "deferred")
@@ -51,7 +51,6 @@ class Postfix:
             LabUnavailableError: not root, or a package is missing.
 
         """
-        _require_system()
         self.network = network
         self.profile = profile
         self.site = site
@@ -338,13 +337,18 @@ forward_path = {self.forward_directory}/$user
             raise TimeoutError(f"{error}: {self.queue()}") from error
 
     def wait_until_deferred(self, count: int = 1, timeout_seconds: float = 20) -> None:
-        """Return when at least `count` messages wait in the deferred queue and nothing else is on its way."""
+        """Return when at least `count` messages, and all that are queued, were deferred or are on hold.
+
+        They may be under way again: retries come within seconds here.
+        """
+
+        def has_settled(entry: Mapping[str, Any]) -> bool:
+            tried = all(recipient.get("delay_reason") for recipient in entry["recipients"])
+            return entry["queue_name"] == "hold" or tried
 
         def settled() -> bool:
             queue = self.queue()
-            return sum(entry["queue_name"] == "deferred" for entry in queue) >= count and all(
-                entry["queue_name"] in ("deferred", "hold") for entry in queue
-            )
+            return len(queue) >= count and all(map(has_settled, queue))
 
         wait_until(settled, timeout_seconds=timeout_seconds, what=f"{count} deferred messages")
 
@@ -432,7 +436,13 @@ def _settle(path: Path) -> None:
     os.utime(path, (seconds, seconds))
 
 
-def _require_system() -> None:
+def require_system() -> None:
+    """Make sure that this machine can run a private Postfix.
+
+    Raises:
+        LabUnavailableError: not root, or a package is missing.
+
+    """
     if os.geteuid() != 0:
         raise LabUnavailableError("a private Postfix needs root: run this as root, or in a container as root")
     needed = {"postconf": "postfix", "saslpasswd2": "sasl2-bin", "setpriv": "util-linux"}

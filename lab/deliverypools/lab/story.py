@@ -208,6 +208,8 @@ def _file_scene(number: int, path: Path) -> Scene:
         if domain and domain not in default_zones():
             # The lab's DNS knows its own world only; a domain it has never heard of is to count as an ordinary one.
             lab.dns.set(domain, {"MX": ["10 mx.example.com."]})
-        return lab.send(sender, recipient, path.read_bytes(), client_address=TRUSTED_CLIENT)
+        return lab.send(
+            sender, recipient, path.read_bytes(), client_address=TRUSTED_CLIENT, smtputf8=not sender.isascii()
+        )
 
     return Scene(str(path), send, [Copy(recipient=recipient, pool=None)])

@@ -131,11 +131,10 @@ class PoolMilter(Milter.Base):
         """Begin a message: nothing is left of the one before."""
         self._end_message()
         self.has_failed = False
-        settings = self.services.settings
         self._collector = MessageCollector(
             sender,
             sasl_username=self._macro("{auth_authen}"),
-            more_fields=(sign.partition(":")[0].strip() for sign in settings.spam.headers),
+            spam_signs=self.services.settings.spam.headers,
         )
         self.activity.add(1)
         return Milter.CONTINUE

@@ -14,7 +14,7 @@ TAG_HEADER = "X-Delivery-Pool"
 
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
-    *("Subject", "Received", "Delivered-To", "X-Sieve-Redirected-From"),
+    *("Received", "Delivered-To", "X-Sieve-Redirected-From"),
     *("Content-Type", "Auto-Submitted", "X-Failed-Recipients"),
 )
 _MOST_FIELDS = 500
@@ -59,10 +59,11 @@ class CollectedMessage:
 class MessageCollector:
     """The message in progress: a new one at each MAIL FROM, so that nothing is left of the one before."""
 
-    def __init__(self, envelope_sender: str, sasl_username: str = "", more_fields: Iterable[str] = ()) -> None:
+    def __init__(self, envelope_sender: str, sasl_username: str = "", spam_signs: Iterable[str] = ()) -> None:
         self.envelope_sender = strip_brackets(envelope_sender)
         self._sasl_username = sasl_username
-        self._wanted = frozenset(name.lower() for name in (*_READ_BY_RULES, *more_fields))
+        of_scanners = (sign.partition(":")[0].strip() for sign in spam_signs)
+        self._wanted = frozenset(name.lower() for name in (*_READ_BY_RULES, *of_scanners))
         self._recipients: list[str] = []
         self._fields: list[tuple[str, str]] = []
         self._is_complete = True

@@ -22,9 +22,6 @@ EGRESS = "EGRESS"
 
 _logger = logging.getLogger(__name__)
 
-_NO_TIME = -1.0
-"""The time of a ticket for a message of which nothing tells when it came."""
-
 
 def egress_pass(
     message: CollectedMessage, connection: Connection, sender_domain: Finding, services: Services
@@ -106,7 +103,7 @@ def _read_ticket(message: CollectedMessage, connection: Connection, services: Se
         since = received.received_at if received else None
         ticket = Ticket(
             ticket_id=services.new_ticket_id(),
-            made_at=since if since is not None else _NO_TIME,
+            made_at=since,
             first_queue_id=queue_id,
             origin=None,
             origin_problem=str(error),
@@ -117,7 +114,7 @@ def _read_ticket(message: CollectedMessage, connection: Connection, services: Se
 
 
 def _waited(ticket: Ticket, services: Services) -> float | None:
-    return None if ticket.made_at == _NO_TIME else services.clock() - ticket.made_at
+    return None if ticket.made_at is None else services.clock() - ticket.made_at
 
 
 def _with_count(ticket: Ticket, message: CollectedMessage, connection: Connection, services: Services) -> Origin | None:

@@ -56,7 +56,7 @@ def open_ticket(
         raise TicketError(f"ticket {error}") from None
     if difference := binding.difference(ticket.binding, after_filter=after_filter):
         raise TicketError(f"ticket of another message ({difference} differs)")
-    age = now - ticket.made_at
+    age = 0.0 if ticket.made_at is None else now - ticket.made_at
     if age > lifetime_seconds:
         raise TicketError(f"ticket is too old ({age / 86_400:.0f} days)")
     return ticket

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
+from deliverypools.adapters.settings_file import keep_until_restart, log_refusal
 from deliverypools.adapters.sockets import SocketError, hand_to_postfix, lock_socket, remove_socket, socket_mode
 from deliverypools.core.settings import Settings, SettingsError
 from deliverypools.milter.worker import DRAIN_SIGNAL, RETIRE_SIGNAL, own_sockets, register, run_worker
@@ -139,14 +140,9 @@ class MilterServer:
         try:
             settings, keys = self._load()
         except SettingsError as error:
-            for line in error.errors:
-                _log.error("%s", line)
-            _log.error("the settings were not reloaded: those read before stay in force")
+            log_refusal(error, _log)
             return
-        if settings.milter.socket != self._settings.milter.socket:
-            _log.error("milter.socket changed: that needs a restart; the old socket stays, other settings are reloaded")
-            milter = settings.milter.model_copy(update={"socket": self._settings.milter.socket})
-            settings = settings.model_copy(update={"milter": milter})
+        settings = keep_until_restart(settings, self._settings, "milter", _log)
         self._settings, self._keys = settings, keys
         _log.info("settings reloaded: new workers take over, the old ones finish what they have")
         for pid in self._workers:

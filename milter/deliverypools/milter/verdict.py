@@ -39,7 +39,7 @@ def log_line(queue_id: str, **values: object) -> str:
 
 def _value(value: object) -> str:
     text = printable(str(value), 600)
-    if text and not any(c in text for c in ' "\\='):
+    if text and not any(c in text for c in " \"'\\="):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from deliverypools.adapters.settings_file import keep_until_restart, log_refusal
 from deliverypools.adapters.sockets import (
     SocketError,
     hand_to_postfix,
@@ -76,13 +77,9 @@ class PolicyServer:
         try:
             settings = self._load()
         except SettingsError as error:
-            for line in error.errors:
-                _log.error("%s", line)
-            _log.error("the settings were not reloaded: those read before stay in force")
+            log_refusal(error, _log)
             return
-        if (settings.policy, settings.state) != (self._settings.policy, self._settings.state):
-            _log.error("policy.socket or state changed: that needs a restart; the old ones stay")
-        self._settings = settings
+        self._settings = keep_until_restart(settings, self._settings, "policy", _log)
         _log.info("settings reloaded")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

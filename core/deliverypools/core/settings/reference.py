@@ -1,6 +1,6 @@
 """The reference of all settings, `docs/settings.md`, made from the code that checks them.
 
-`python -m deliverypools.core.settings.reference > docs/settings.md` writes it; a test fails when they differ.
+`make docs` writes it; a test fails when they differ.
 """
 
 from __future__ import annotations

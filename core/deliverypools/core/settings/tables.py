@@ -151,7 +151,7 @@ class Socketmap(_Listening):
 
 
 class Limits(Table):
-    """Service limits of one kind of client, per responsible account. 0 means none."""
+    """Service limits of clients in `trusted_networks`, per responsible account. 0 means none."""
 
     recipients_per_day: Count = setting(
         "Recipients per rolling 24 hours. Mail beyond leaves by `high-risk`.", default=0, example="10000", ge=0
@@ -170,7 +170,7 @@ class Limits(Table):
 
 
 class ServiceLimits(Limits):
-    """Service limits of SASL accounts, per responsible account. 0 means none."""
+    """Service limits of SASL users and of system users who call sendmail(1), per responsible account. 0 means none."""
 
     recipients_per_day: Count = setting(
         "Recipients per rolling 24 hours. Mail beyond leaves by `high-risk`.", default=10000, example="10000", ge=0

@@ -24,7 +24,10 @@ def notes_of(field: FieldInfo) -> Mapping[str, Any]:
 
 
 def effective_lines(table: BaseModel, path: TomlPath = ()) -> list[str]:
-    """Return one line `key = value` for every setting of a table and of those below it, secrets masked."""
+    """Return one line `key = value` for every setting of a table and of those below it, secrets masked.
+
+    What this version does nothing with is marked so.
+    """
     lines: list[str] = []
     for name, field in type(table).model_fields.items():
         value, at = getattr(table, name), (*path, name)
@@ -35,7 +38,9 @@ def effective_lines(table: BaseModel, path: TomlPath = ()) -> list[str]:
                 below = (*at, key)
                 lines += effective_lines(element, below) if isinstance(element, BaseModel) else [_line(below, element)]
         else:
-            lines.append(_line(at, _fit_for_log(value, field)))
+            later = notes_of(field).get("later")
+            mark = f"  # not {later} by this version" if later else ""
+            lines.append(_line(at, _fit_for_log(value, field)) + mark)
     return lines
 
 
