@@ -337,18 +337,16 @@ forward_path = {self.forward_directory}/$user
             raise TimeoutError(f"{error}: {self.queue()}") from error
 
     def wait_until_deferred(self, count: int = 1, timeout_seconds: float = 20) -> None:
-        """Return when at least `count` messages, and all that are queued, were deferred or are on hold.
+        """Return when at least `count` messages wait in the deferred queue and nothing else is on its way.
 
-        They may be under way again: retries come within seconds here.
+        The next attempt is seconds away then: time to requeue them before a delivery agent has them again.
         """
-
-        def has_settled(entry: Mapping[str, Any]) -> bool:
-            tried = all(recipient.get("delay_reason") for recipient in entry["recipients"])
-            return entry["queue_name"] == "hold" or tried
 
         def settled() -> bool:
             queue = self.queue()
-            return len(queue) >= count and all(map(has_settled, queue))
+            return sum(entry["queue_name"] == "deferred" for entry in queue) >= count and all(
+                entry["queue_name"] in ("deferred", "hold") for entry in queue
+            )
 
         wait_until(settled, timeout_seconds=timeout_seconds, what=f"{count} deferred messages")
 
