@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import idna
+
+_FINAL_DOTS = re.compile(r"[\s.]+\Z")
 
 
 def domain_of(address: str) -> str:
@@ -19,7 +23,7 @@ def normalise_domain(domain: str) -> str:
 
     What is no valid internationalised name stays as it is, in lower case: it is compared, never believed.
     """
-    domain = domain.strip().rstrip(".").lower()
+    domain = _FINAL_DOTS.sub("", domain.strip()).lower()
     if domain.isascii():
         return domain
     try:

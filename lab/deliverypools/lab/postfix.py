@@ -409,11 +409,13 @@ forward_path = {self.forward_directory}/$user
         return found
 
     def mailbox(self, name: str) -> list[mailbox.MaildirMessage]:
-        """Return what was delivered to a local mailbox."""
+        """Return what was delivered to a local mailbox, oldest first."""
         path = self.mail_directory / name
         if not (path / "new").is_dir():
             return []
-        return [mailbox.MaildirMessage(file.read_bytes()) for file in sorted((path / "new").iterdir())]
+        # Names tell the second, then the inode; which of two in a second came first, the times of the files tell.
+        files = sorted((path / "new").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+        return [mailbox.MaildirMessage(file.read_bytes()) for file in files]
 
     def _environment(self) -> dict[str, str]:
         return {
