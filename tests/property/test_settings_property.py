@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deliverypools.core.settings import Settings, SettingsError, parse_settings
-from deliverypools.core.settings.toml_lines import MAX_DEPTH, key_lines, scan
+from deliverypools.core.settings.toml_lines import MAX_DEPTH, scan
 
 VALID = """\
 accepted_domains = ["example.org"]
@@ -136,14 +136,14 @@ def test_lines_are_where_the_document_was_written(data):
     writer = Writer(data.draw)
     writer.table(document)
     assert tomllib.loads(writer.text) == document
-    assert key_lines(writer.text) == writer.lines
+    assert scan(writer.text).lines == writer.lines
 
 
 @UNHURRIED
 @given(st.lists(FRAGMENTS, max_size=30).map("".join))
 @example("a = [1, 2\n]\nb = 1")
 def test_what_tomllib_accepts_is_found_completely(text):
-    lines = key_lines(text)
+    lines = scan(text).lines
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
@@ -155,7 +155,7 @@ def test_what_tomllib_accepts_is_found_completely(text):
 @UNHURRIED
 @given(st.text())
 def test_any_text_can_be_scanned(text):
-    assert all(len(path) <= MAX_DEPTH for path in key_lines(text))
+    assert all(len(path) <= MAX_DEPTH for path in scan(text).lines)
 
 
 def settings_or_errors(text):

@@ -3,6 +3,7 @@
 import signal
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from mail import Mail, connected
@@ -223,3 +224,15 @@ def test_it_is_back_after_kill_9(policy, start):
     policy.wait()
     with Client(start("policy", policy.site).socket_path) as client:
         assert client.ask(sasl_username="alice") == ANSWER
+
+
+def test_another_socket_needs_a_restart_and_is_not_touched_at_the_end(policy):
+    other = policy.site.folder / "other.sock"
+    other.write_text("of somebody else")
+    old = policy.socket_path
+    policy.site.write(policy={"socket": f"unix:{other}"})
+    policy.signal(signal.SIGHUP)
+    policy.wait_for_log("policy.socket changed: that needs a restart")
+    policy.signal(signal.SIGTERM)
+    assert policy.wait() == 0
+    assert (other.exists(), Path(old).exists()) == (True, False)

@@ -216,8 +216,39 @@ class TestBatch:
         batch.write_text(json.dumps({"file": mail}) + "\n", encoding="utf-8")
         assert run("classify", "--config", config, "--batch", str(batch)).json()[0]["pool"] == "normal"
 
+    def test_options_for_one_message_are_refused(self, run, config, mail):
+        answer = run("classify", "--config", config, "--batch", "-", "--sender", "<>", stdin=b"{}")
+        assert (answer.status, answer.out) == (2, "")
+        assert "each line has its own sender" in answer.err
+
+    def test_file_that_cannot_be_read(self, run, config, tmp_path):
+        answer = run("classify", "--config", config, "--batch", str(tmp_path))
+        assert (answer.status, answer.err) == (1, f"delivery-pools: {tmp_path}: Is a directory\n")
+
+
+def test_classify_reads_the_fields_that_the_milter_reads(run, config, tmp_path):
+    """Any number of other fields changes nothing; more of those that rules read than are kept is a reason."""
+    path = tmp_path / "many.eml"
+    path.write_bytes(b"".join(b"X-%d: x\r\n" % number for number in range(6000)) + MAIL)
+    assert run("classify", "--config", config, "--json", str(path)).json()[0]["rule"] == "default"
+    path.write_bytes(b"X-Spam: no\r\n" * 600 + MAIL)
+    assert run("classify", "--config", config, "--json", str(path)).json()[0]["rule"] == "spam"
+
+
+def test_classify_says_that_a_message_tells_no_sender(run, config, tmp_path):
+    path = tmp_path / "empty.eml"
+    path.write_bytes(b"")
+    (answer,) = run("classify", "--config", config, "--json", str(path)).json()
+    assert answer["reasons"][0].startswith("the message tells no sender")
+    assert answer["ndr"] is False
+
 
 class TestKeysRotate:
+    def test_an_empty_file_gets_a_key(self, run, config, tmp_path):
+        (tmp_path / "ticket.keys").touch()
+        assert run("keys", "rotate", "--config", config).status == 0
+        assert len(read_keys(str(tmp_path / "ticket.keys"))) == 1
+
     def test_makes_the_file_and_says_so(self, run, config, tmp_path):
         answer = run("keys", "rotate", "--config", config)
         assert answer.status == 0
@@ -249,6 +280,12 @@ class TestCheck:
         answer = run("check", "--config", config)
         assert (answer.status, answer.out) == (1, "")
         assert answer.err.startswith(f"error: {tmp_path}/ticket.keys: no such file")
+
+    def test_keys_that_everybody_can_read(self, run, config, tmp_path):
+        run("keys", "rotate", "--config", config)
+        (tmp_path / "ticket.keys").chmod(0o644)
+        answer = run("check", "--config", config)
+        assert (answer.status, "every user can read the keys" in answer.err) == (1, True)
 
     def test_missing_folders_are_all_named(self, run, tmp_path, config):
         text = SETTINGS.format(folder=tmp_path / "nowhere")

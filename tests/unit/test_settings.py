@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from deliverypools.core.settings import Settings, SettingsError, built_in_defaults, parse_settings
 from deliverypools.core.settings.errors import tables
-from deliverypools.core.settings.values import InetSocket, Nameserver, UnixSocket
+from deliverypools.core.settings.values import InetSocket, Nameserver, UnixSocket, socket_address
 
 TOP = 'accepted_domains = ["example.org"]\n'
 POOLS = """\
@@ -56,7 +56,7 @@ class TestWhatIsUnderstood:
         assert (read.dns.timeout_seconds, read.dns.servfail_cache_seconds) == (5.0, 30.0)
         assert (read.milter.workers, read.milter.undecided_after, read.milter.ticket_lifetime) == (4, 14400, 14 * 86400)
         assert read.milter.drain_seconds == 20
-        assert read.milter.socket_address == UnixSocket("/var/spool/postfix/delivery-pools/milter.sock")
+        assert socket_address(read.milter.socket) == UnixSocket("/var/spool/postfix/delivery-pools/milter.sock")
         assert read.policy.socket == "unix:/var/spool/postfix/delivery-pools/policy.sock"
         assert (read.limits.recipients_per_day, read.limits.messages_per_minute) == (10000, 30)
         assert set(read.limits.trusted.model_dump().values()) == {0}
@@ -134,7 +134,7 @@ class TestWhatIsUnderstood:
     )
     def test_sockets(self, text, normal, parts):
         milter = settings(f'[milter]\nsocket = "{text}"').milter
-        assert (milter.socket, milter.socket_address) == (normal, parts)
+        assert (milter.socket, socket_address(milter.socket)) == (normal, parts)
 
     @pytest.mark.parametrize(
         ("text", "seconds"), [('"90s"', 90), ('"30m"', 1800), ('"4h"', 14400), ('"2d"', 172800), ('" 5 m "', 300)]

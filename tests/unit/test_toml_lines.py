@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from deliverypools.core.settings.toml_lines import MAX_DEPTH, key_lines, scan
+from deliverypools.core.settings.toml_lines import MAX_DEPTH, scan
 
 DOCUMENT = '''\
 # a comment with [brackets] and key = "value"
@@ -36,7 +36,7 @@ when = 1979-05-27 07:32:00
 
 
 def test_every_kind_of_key_has_its_line():
-    assert key_lines(DOCUMENT) == {
+    assert scan(DOCUMENT).lines == {
         ("title",): 2,
         ("pools",): 4,
         ("pools", "normal"): 4,
@@ -65,7 +65,7 @@ def test_every_kind_of_key_has_its_line():
 
 
 def test_windows_line_ends_count_once():
-    assert key_lines("a = 1\r\n\r\n[b]\r\nc = 2\r\n") == {("a",): 1, ("b",): 3, ("b", "c"): 4}
+    assert scan("a = 1\r\n\r\n[b]\r\nc = 2\r\n").lines == {("a",): 1, ("b",): 3, ("b", "c"): 4}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_windows_line_ends_count_once():
 )
 def test_quoted_keys_are_read_as_tomllib_reads_them(written, key):
     text = f"\n{written} = 1"
-    assert key_lines(text) == {(key,): 2}
+    assert scan(text).lines == {(key,): 2}
     assert tomllib.loads(text) == {key: 1}
 
 
@@ -92,7 +92,7 @@ def test_quoted_keys_are_read_as_tomllib_reads_them(written, key):
 def test_strings_end_where_they_end(value):
     text = f"a = {value}\nb = 1"
     tomllib.loads(text)
-    assert key_lines(text)["b",] == value.count("\n") + 2
+    assert scan(text).lines["b",] == value.count("\n") + 2
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_is_too_deep_ends_the_scan(text):
 
 def test_the_deepest_path_is_still_followed():
     path = ("a",) * MAX_DEPTH
-    assert key_lines(".".join(path) + " = 1")[path] == 1
+    assert scan(".".join(path) + " = 1").lines[path] == 1
     assert scan(".".join(path) + " = 1").too_deep_line is None
 
 

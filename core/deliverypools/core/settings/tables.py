@@ -20,7 +20,6 @@ from deliverypools.core.settings.values import (
     DurationOrSeconds,
     HeaderSign,
     HostName,
-    InetSocket,
     MailAddress,
     Network,
     PoolName,
@@ -29,10 +28,8 @@ from deliverypools.core.settings.values import (
     ServiceText,
     SocketText,
     Text,
-    UnixSocket,
     WebUrl,
     client_ip,
-    socket_address,
 )
 
 SOCKET_DIRECTORY = "/var/spool/postfix/delivery-pools"
@@ -93,16 +90,7 @@ class Dns(Table):
     )
 
 
-class _Listening(Table):
-    socket: SocketText
-
-    @property
-    def socket_address(self) -> UnixSocket | InetSocket:
-        """The socket in parts."""
-        return socket_address(self.socket)
-
-
-class Milter(_Listening):
+class Milter(Table):
     """The daemon `delivery-pools milter`."""
 
     socket: SocketText = setting(
@@ -129,7 +117,7 @@ class Milter(_Listening):
     )
 
 
-class Policy(_Listening):
+class Policy(Table):
     """The daemon `delivery-pools policy`."""
 
     socket: SocketText = setting(
@@ -139,7 +127,7 @@ class Policy(_Listening):
     )
 
 
-class Socketmap(_Listening):
+class Socketmap(Table):
     """Look-ups of SRS addresses, by the policy daemon."""
 
     socket: SocketText = setting(

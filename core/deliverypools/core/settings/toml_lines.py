@@ -46,14 +46,6 @@ class Scan:
     """Where a path grew longer than MAX_DEPTH; the scan ended there."""
 
 
-def key_lines(text: str) -> dict[TomlPath, int]:
-    """Return the line, from 1, of every table, key and array element of a TOML document.
-
-    A table that only the names of others imply (`[a.b]` implies `a`) has the line of the first of them.
-    """
-    return scan(text).lines
-
-
 def scan(text: str) -> Scan:
     """Step through a TOML document once. Total: any text has an answer, an invalid one as far as it goes."""
     scanner = _Scanner(text)
