@@ -93,6 +93,12 @@ def test_settings_file_named_by_the_variable(run, config, mail, monkeypatch):
     assert run("classify", "--json", mail).json()[0]["rule"] == "default"
 
 
+def test_demo_without_root_says_so_before_it_starts_anything(run, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 65_534)
+    answer = run("demo")
+    assert (answer.status, "needs root" in answer.err) == (1, True)
+
+
 class TestClassify:
     def test_json_has_the_fields_of_the_interface(self, run, config, mail):
         assert run("classify", "--config", config, "--json", mail).json() == [
