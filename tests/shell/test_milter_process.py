@@ -211,6 +211,24 @@ class TestStop:
             assert milter.process.poll() is None
         assert milter.wait() == 0
 
+    def test_the_third_message_of_a_connection_is_waited_for_like_the_first(self, make_site, start):
+        milter = start("milter", make_site(milter={"drain_seconds": 0}))
+        with connected(milter.socket_path, "SUBMISSION") as client:
+            for _ in range(2):
+                assert MAIL.through(client, sasl_username="alice").reply == b"c"
+            client.mail(b"<alice@example.org>")
+            client.rcpt(b"<bob@example.net>")
+            assert client.body(b"x") == b"c"
+            milter.signal(signal.SIGTERM)
+            milter.wait_for_log("draining")
+            # Longer than a worker waits for a reply to be written.
+            with pytest.raises(TimeoutError):
+                wait_until(
+                    lambda: milter.process.poll() is not None, timeout_seconds=2, what="an end that comes too soon"
+                )
+            assert client.end("4XYZQ99999z").reply == b"c"
+        assert milter.wait() == 0
+
     def test_the_last_reply_is_written_even_where_sessions_get_no_time(self, make_site, start):
         site = make_site(milter={"drain_seconds": 0})
         for _ in range(5):
