@@ -255,6 +255,14 @@ class TestLocalMail:
         milter.wait_for_log('reasons="arrived from outside (198.51.100.7); forwarded by Carol@example.org"')
 
 
+def test_ticket_that_comes_in_too_many_queue_files_is_not_believed_any_more(milter, submitted):
+    mail = submitted(MAIL)
+    with connected(milter.socket_path, "EGRESS") as client:
+        outcomes = [mail.below(received(queue_id=f"4USED{n:05d}z")).through(client).reply for n in range(1001)]
+        again = mail.below(received(queue_id="4USED00000z")).through(client).reply
+    assert (set(outcomes[:1000]), outcomes[1000], again) == ({b"c"}, b"y", b"c")
+
+
 class TestReinjected:
     def test_binds_anew_what_a_filter_has_changed(self, milter, send, submitted):
         filtered = dataclasses.replace(submitted(MAIL).but("Subject", b"[EXTERNAL] Minutes"), body=b"with a footer\r\n")
