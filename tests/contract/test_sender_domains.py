@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from concurrent.futures import Executor, Future
 
 import dns.message
 import dns.rcode
@@ -239,3 +240,23 @@ class TestLastKnownAnswer:
     def test_a_state_that_fails_does_not_hinder_the_answer(self, domains, tmp_path):
         (tmp_path / "state.db").mkdir()
         assert look_up(domains(), "example.org").answer is Answer.YES
+
+
+class _AtOnce(Executor):
+    """Runs what is submitted before submit() returns: the extreme of a look-up that ends at once."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_a_look_up_that_ends_at_once_blocks_nobody(domains):
+    asked = domains()
+    asked._executor.shutdown()
+    asked._executor = _AtOnce()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(look_up(asked, "mx.example")), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert [finding.answer for finding in answers] == [Answer.YES]

@@ -51,7 +51,8 @@ class SenderDomains:
         self._clock = clock
         self._resolver = _resolver(settings)
         self._executor = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="dns")
-        self._lock = threading.Lock()
+        # Re-entrant: a look-up that fails at once calls back in the thread that has just started it.
+        self._lock = threading.RLock()
         self._under_way: dict[str, Future[Finding]] = {}
         self._found: OrderedDict[str, tuple[float, Finding]] = OrderedDict()
         self._failed_at: OrderedDict[str, float] = OrderedDict()

@@ -211,16 +211,18 @@ class PoolMilter(Milter.Base):
     def _judge(self, message: CollectedMessage, connection: Connection) -> Verdict:
         if not self._decides:
             return first_pass(message, connection, self.services)
-        finding = NOT_ASKED
-        if self._look_up is not None:
-            finding = self.services.sender_domains.wait(self._look_up, domain_of(message.envelope_sender))
         if self.services.settings.profile == "express":
-            return express_pass(message, connection, finding, self.services)
+            return express_pass(message, connection, self._sender_domain(message), self.services)
         try:
-            return egress_pass(message, connection, finding, self.services)
+            return egress_pass(message, connection, self._sender_domain(message), self.services)
         except Exception:  # noqa: BLE001  (whatever it is, the message waits, and leaves by high-risk at last)
             _log.exception("%s: untrapped exception in the egress pass", message.queue_id)
             return failed_pass(message, connection, self.services)
+
+    def _sender_domain(self, message: CollectedMessage) -> Finding:
+        if self._look_up is None:
+            return NOT_ASKED
+        return self.services.sender_domains.wait(self._look_up, domain_of(message.envelope_sender))
 
     def _edit(self, verdict: Verdict) -> None:
         for name, count in verdict.delete:
