@@ -1,9 +1,14 @@
-"""The policy protocol's decoder: any bytes, in any chunks, give the same requests or a ProtocolViolation."""
+"""The policy protocol: any bytes, in any chunks, give the same requests or a violation; any request gets an answer."""
+
+import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from deliverypools.adapters.sqlite_state import SQLiteState
+from deliverypools.core.settings import OutboundPolicy, built_in_defaults
+from deliverypools.policy.service import DUNNO, PolicyService, _Reading
 from deliverypools.policy.wire import MOST_REQUEST_BYTES, ProtocolViolation, RequestDecoder, encode_answer
 
 PIECES = st.sampled_from(
@@ -55,6 +60,21 @@ def test_chunking_does_not_change_the_result(stream, sizes):
     assert decoded(cut(stream, sizes)) == decoded([stream])
 
 
+@given(st.lists(STREAMS, max_size=3), st.integers(1, 8))
+def test_bytes_that_are_not_yet_a_request_are_kept_and_bounded(streams, chunk_bytes):
+    decoder = RequestDecoder()
+    given_back = 0
+    whole = b"\n\n".join(streams)
+    try:
+        for chunk in cut(whole, [chunk_bytes]):
+            decoder.feed(chunk)
+            given_back += sum(1 for _ in decoder.requests())
+    except ProtocolViolation:
+        return
+    rest = whole.split(b"\n\n", given_back)[-1]
+    assert decoder.pending_bytes == len(rest)
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 4096])
 @given(requests=REQUESTS)
 def test_what_was_encoded_is_decoded(chunk_bytes, requests):
@@ -94,3 +114,112 @@ def test_an_answer_is_one_line(action):
         return
     assert answer.endswith(b"\n\n")
     assert answer.count(b"\n") == 2
+
+
+# ---- hostile values: the service never raises, and always has an answer of one line
+
+ATTRIBUTES = st.sampled_from(
+    [
+        "request",
+        "protocol_state",
+        "client_address",
+        "sender",
+        "recipient",
+        "recipient_count",
+        "queue_id",
+        "instance",
+        "sasl_username",
+        "\0",
+    ]
+)
+HOSTILE = st.one_of(
+    st.sampled_from(
+        [
+            *(
+                "END-OF-MESSAGE",
+                "RCPT",
+                "DATA",
+                "127.0.0.1",
+                "::1",
+                "fe80::1%\udcff",
+                "alice@example.org",
+                "<>",
+                "@",
+                "Q1",
+            ),
+            *("1", "0", "-1", "9" * 30, "\u0663", "\u00b2", "1e9", "nan", "", "\0", "\udcff", "a\udcff@example.org"),
+            *(
+                "x" * 1_000_000,
+                "\udcff" * 100_000,
+                "@" * 70_000,
+                "\u00e4" * 70_000,
+                "prvs=" * 20_000,
+                "a@" + "\u00e4." * 9000,
+            ),
+        ]
+    ),
+    st.text(st.characters(), max_size=30),
+    VALUES,
+)
+LATER = float("inf")
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["no limit", "restricting"])
+def service_and_settings(request, tmp_path_factory):
+    settings = built_in_defaults().model_copy(
+        update={
+            "accepted_domains": ("example.org",),
+            "outbound_policies": (
+                OutboundPolicy(name="default", recipients_per_day=request.param, over_limit="restrict"),
+            ),
+        }
+    )
+    state = SQLiteState(str(tmp_path_factory.mktemp("state") / "state.db"), time.time)
+    yield PolicyService(state, time.time), settings
+    state.close()
+
+
+@given(requests=st.lists(st.dictionaries(ATTRIBUTES, HOSTILE), max_size=4))
+@settings(deadline=None)
+@example(
+    requests=[{"protocol_state": "END-OF-MESSAGE", "sasl_username": "a\udcff", "recipient_count": "2", "queue_id": "Q"}]
+)
+@example(
+    requests=[{"sasl_username": "a", "protocol_state": "RCPT", "recipient": "\udcff@\udcff", "instance": "\udcff"}]
+)
+def test_no_request_breaks_the_service(service_and_settings, requests):
+    service, chosen = service_and_settings
+    # What `question` would trap is a failure here.
+    questions = [service._question(request, _Reading(chosen), LATER) for request in requests]
+    assert [service.question(request, chosen, LATER) is None for request in requests] == [
+        one is None for one in questions
+    ]
+    for action in service.answers([question for question in questions if question], chosen):
+        assert action == DUNNO or action.startswith("550 5.7.1 ")
+        assert encode_answer(action).isascii()
+
+
+@given(count=st.text(max_size=10))
+def test_a_recipient_count_is_a_number_that_postfix_may_have_written(service_and_settings, count):
+    service, chosen = service_and_settings
+    request = {"protocol_state": "END-OF-MESSAGE", "sasl_username": "a", "recipient_count": count, "queue_id": "Q"}
+    question = service.question(request, chosen, LATER)
+    is_number = count.isascii() and count.isdigit() and 0 < int(count) < 1_000_000
+    assert (question.message is not None) == (is_number and len(count) < 7)
+
+
+def test_what_is_remembered_of_recipients_is_bounded(service_and_settings):
+    service, chosen = service_and_settings
+    for message in range(300):
+        for number in range(2100):
+            service._recipients.add(f"1.2.{message}", f"r{number}@example.net", chosen)
+        if message == 1:
+            assert service._recipients.split("1.2.1", "", 2000, chosen) == (0, 2000)
+    assert service._recipients._recipients <= 200_000
+    assert len(service._recipients._messages) <= 100
+    for message in range(20_000):
+        service._recipients.add(f"3.4.{message}", "r@example.net", chosen)
+    assert len(service._recipients._messages) <= 10_000
+    assert service._recipients._recipients == sum(len(a) + len(b) for a, b in service._recipients._messages.values())
+    service._recipients.add("5" * 1000, "r@example.net", chosen)
+    assert "5" * 1000 not in service._recipients._messages

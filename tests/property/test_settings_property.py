@@ -225,6 +225,23 @@ def test_effective_lines_are_settings_again(user, client, undecided_seconds, cac
     assert parse_settings(text, "again") == read
 
 
+PART_OF_A_PASSWORD = st.text(alphabet=st.one_of(st.sampled_from("/?#:%[]& \\\n="), st.characters()), max_size=5)
+
+
+@UNHURRIED
+@given(PART_OF_A_PASSWORD, PART_OF_A_PASSWORD, st.sampled_from(["redis", "rediss", "Redis", "valkey"]))
+def test_the_password_of_a_server_is_never_shown(left, right, scheme):
+    # Behind an @ that is not written as %40 begins the host, which is no secret.
+    password = f"{left}s3cret{right}".replace("@", "%40")
+    state = f"state = {basic(f'{scheme}://user:{password}@redis.example.org:6379/0')}\n"
+    try:
+        shown = parse_settings(state + VALID, "pools.toml").effective_lines()
+    except SettingsError as error:
+        shown = error.errors
+    assert shown
+    assert not any("s3cret" in line for line in shown)
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_the_valid_file_is_valid(line_end):
     assert settings_or_errors(VALID.replace("\n", line_end)).shadow

@@ -3,13 +3,21 @@
 import io
 import json
 import os
+import socket
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from deliverypools.adapters.key_file import read_keys
+from deliverypools.adapters.settings_file import load_settings
+from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.cli.main import main
+from deliverypools.core.accounts import account_of
+from deliverypools.core.facts import Ingress
+from deliverypools.core.limits import Charge, limits_for, tally_of
+from deliverypools.core.records import DecisionRecord
 
 SETTINGS = """\
 accepted_domains = ["example.org"]
@@ -30,7 +38,10 @@ socket = "unix:{folder}/milter.sock"
 socket = "unix:{folder}/policy.sock"
 """
 MAIL = b"From: Alice <alice@example.org>\r\nTo: bob@example.net\r\nSubject: hello\r\n\r\nhello\r\n"
-COMMANDS = (("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"))
+COMMANDS = (
+    *(("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"), ("usage",)),
+    *(("restricted",), *(("restricted", action) for action in ("list", "add", "release", "requeue"))),
+)
 
 
 @pytest.fixture
@@ -73,14 +84,22 @@ def test_help_of_every_command(run, command):
 
 def test_help_names_every_command(run):
     text = run("--help").out
-    assert all(f"    {command[0]} " in text for command in COMMANDS)
+    assert {command[0] for command in COMMANDS} <= {
+        line.split()[0] for line in text.splitlines() if line[:4] == " " * 4
+    }
 
 
 def test_a_command_is_required(run):
     assert run().status == 2
 
 
-@pytest.mark.parametrize("command", [("milter",), ("policy",), ("check",), ("keys", "rotate"), ("classify", "x.eml")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("milter",), ("policy",), ("check",), ("keys", "rotate"), ("classify", "x.eml"), ("usage", "alice")),
+        *(("restricted", "list"), ("restricted", "add", "alice"), ("restricted", "requeue")),
+    ],
+)
 def test_missing_settings_file_that_was_asked_for(run, command, tmp_path):
     path = tmp_path / "missing.toml"
     answer = run(*command, "--config", str(path))
@@ -311,3 +330,245 @@ class TestCheck:
         assert answer.status == 78
         lines = [line.removeprefix(config).split(":")[1] for line in answer.err.splitlines()]
         assert lines == ["8", "14", "16"]
+
+    @pytest.mark.parametrize(
+        "alerts",
+        [
+            '[alerts]\nmail_to = ["postmaster@example.org"]\n',
+            '[[outbound_policies]]\nname = "default"\nbcc_suspicious_mail = ["audit@example.org"]\n[alerts]\n',
+            '[[outbound_policies]]\nname = "sales"\ndomains = ["example.org"]\nnotify = ["a@example.org"]\n[alerts]\n',
+        ],
+        ids=["mail_to", "bcc_suspicious_mail", "notify"],
+    )
+    def test_who_is_told_by_mail_needs_a_spool_and_sendmail(self, run, config, tmp_path, alerts):
+        run("keys", "rotate", "--config", config)
+        missing = f'spool = "{tmp_path}/nospool"\nsendmail = "{tmp_path}/nosendmail"\n'
+        (tmp_path / "pools.toml").write_text(SETTINGS.format(folder=tmp_path) + alerts + missing, encoding="utf-8")
+        answer = run("check", "--config", config)
+        assert answer.status == 1
+        assert f"error: alerts.spool: the folder {tmp_path}/nospool does not exist" in answer.err
+        assert f"error: alerts.sendmail: {tmp_path}/nosendmail cannot be run" in answer.err
+
+    def test_a_webhook_needs_a_spool_but_no_sendmail(self, run, config, tmp_path):
+        run("keys", "rotate", "--config", config)
+        alerts = '[alerts]\nwebhook = "http://127.0.0.1/hook"\n'
+        missing = f'spool = "{tmp_path}/nospool"\nsendmail = "{tmp_path}/nosendmail"\n'
+        (tmp_path / "pools.toml").write_text(SETTINGS.format(folder=tmp_path) + alerts + missing, encoding="utf-8")
+        answer = run("check", "--config", config)
+        assert "alerts.spool" in answer.err
+        assert "alerts.sendmail" not in answer.err
+
+    def test_a_server_that_does_not_answer(self, run, config, tmp_path):
+        run("keys", "rotate", "--config", config)
+        with socket.socket() as taken:  # bound, and nobody listens
+            taken.bind(("127.0.0.1", 0))
+            text = SETTINGS.format(folder=tmp_path).replace(
+                f"sqlite:///{tmp_path}/state.db", f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+            )
+            (tmp_path / "pools.toml").write_text(text, encoding="utf-8")
+            answer = run("check", "--config", config)
+        assert (answer.status, answer.out) == (1, "")
+        assert answer.err.startswith("error: state: the server does not answer as it should: ")
+
+
+class TestRestricted:
+    def test_add_list_release(self, run, config):
+        added = run("restricted", "add", "alice@example.org", "--config", config, "--reason", "spam run")
+        told = "all ways of sending, until an administrator releases it: spam run"
+        assert (added.status, added.out.splitlines()[0]) == (0, f"alice@example.org: restricted, {told}")
+        assert f"delivery-pools restricted requeue --config {config} alice@example.org" in added.out
+        (listed,) = run("restricted", "list", "--config", config).out.splitlines()
+        assert listed.startswith("alice@example.org: all ways of sending, since ")
+        assert listed.endswith(" UTC, until an administrator releases it: spam run")
+        released = run("restricted", "release", "alice@example.org", "--config", config)
+        assert (released.status, released.err) == (0, "")
+        assert released.out.startswith("alice@example.org: released; until midnight (UTC) only an administrator")
+        assert run("restricted", "list", "--config", config).out == "no account is restricted\n"
+
+    def test_json(self, run, config):
+        options = ("--config", config, "--json")
+        (added,) = run("restricted", "add", "alice", *options).json()
+        assert (added["account"], added["was_restricted"], added["requeue"]) == ("alice", False, None)
+        assert run("restricted", "list", *options).json() == [added["restricted"]]
+        assert added["restricted"]["until"] is None
+        assert run("restricted", "release", "alice", *options).json() == [
+            {"account": "alice", "released": [added["restricted"]], "requeue": None}
+        ]
+        assert run("restricted", "list", *options).json() == []
+
+    def test_until_tomorrow_ends_when_the_next_day_begins(self, run, config):
+        (added,) = run("restricted", "add", "alice", "--until-tomorrow", "--config", config, "--json").json()
+        since, until = added["restricted"]["since"], added["restricted"]["until"]
+        assert until % 86_400 == 0
+        assert 0 < until - since <= 86_400
+
+    def test_an_earlier_restriction_without_end_stands(self, run, config):
+        run("restricted", "add", "alice", "--config", config, "--reason", "first")
+        answer = run("restricted", "add", "alice", "--config", config, "--reason", "second", "--until-tomorrow")
+        assert answer.status == 0
+        assert answer.out.startswith("alice: was restricted already, all ways of sending, until an administrator")
+        assert "first" in answer.out.splitlines()[0]
+
+    def test_by_hand_also_on_the_day_of_a_release(self, run, config):
+        run("restricted", "release", "alice", "--config", config)
+        assert run("restricted", "add", "alice", "--config", config).status == 0
+        assert "alice:" in run("restricted", "list", "--config", config).out
+
+    def test_release_of_an_account_that_is_not_restricted_still_protects_it_that_day(self, run, config):
+        answer = run("restricted", "release", "alice", "--config", config)
+        assert answer.status == 1
+        assert answer.out.startswith("alice: was not restricted; until midnight (UTC) only an administrator")
+        assert run("usage", "alice", "--config", config, "--json").json()[0]["released_today"] is True
+
+    def test_the_account_is_meant_in_any_spelling(self, run, config):
+        answer = run("restricted", "add", "Alice+Lists@Example.ORG", "--config", config, "--json")
+        assert answer.json()[0]["account"] == "alice@example.org"
+        assert answer.err == "Alice+Lists@Example.ORG is the account alice@example.org\n"
+
+    def test_an_account_that_nobody_knows_is_restricted_and_doubted(self, run, config):
+        assert "is the name right?" in run("restricted", "add", "alcie", "--config", config).out
+
+    @pytest.mark.parametrize("action", ["add", "release"])
+    def test_an_account_without_a_name(self, run, config, action):
+        answer = run("restricted", action, " ", "--config", config)
+        assert (answer.status, "an account has a name" in answer.err) == (2, True)
+
+    def test_without_root_the_account_is_restricted_and_its_mail_is_not_moved(self, run, config, monkeypatch):
+        monkeypatch.setattr(os, "geteuid", lambda: 65_534)
+        monkeypatch.setattr(os, "getuid", lambda: 65_534)
+        answer = run("restricted", "add", "alice", "--requeue", "--config", config)
+        assert answer.status == 1
+        assert answer.out.startswith("alice: restricted")
+        assert "only root and Postfix's mail_owner may move queued mail" in answer.err
+        assert f"as root: delivery-pools restricted requeue --config {config} alice" in answer.err
+        assert run("restricted", "requeue", "--config", config).status == 1
+
+    def test_a_postfix_that_is_not_there(self, run, config, tmp_path, monkeypatch):
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        answer = run("restricted", "requeue", "--config", config, "--config-directory", str(tmp_path))
+        assert (answer.status, answer.out) == (1, "")
+        assert "queued mail was not, or not all, moved: postconf: " in answer.err
+
+    @pytest.mark.parametrize("action", ["list", "add", "release", "requeue"])
+    def test_state_that_cannot_be_read(self, run, config, tmp_path, action):
+        (tmp_path / "state.db").mkdir()
+        account = () if action == "list" else ("alice",)
+        answer = run("restricted", action, *account, "--config", config)
+        assert (answer.status, answer.out) == (1, "")
+        assert str(tmp_path) in answer.err
+
+
+def test_a_state_file_made_by_root_belongs_to_the_owner_of_its_folder(run, config, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((path.name, user, group)))
+    run("restricted", "list", "--config", config)
+    owner = tmp_path.stat()
+    assert ("state.db", owner.st_uid, owner.st_gid) in given
+    given.clear()
+    run("restricted", "list", "--config", config)
+    assert given == [], "an old file is left as it is"
+
+
+class TestUsage:
+    @pytest.fixture
+    def state(self, config, tmp_path):
+        state = SQLiteState(str(tmp_path / "state.db"), time.time)
+        yield state
+        state.close()
+
+    def send(self, state, settings, account, *, external, internal=0, messages=1):
+        for _ in range(messages):
+            charge = Charge(account, internal=internal, external=external)
+            state.count(tally_of(charge, limits_for(charge, settings)))
+
+    def record(self, state, queue_id, **values):
+        row = {
+            "queue_id": queue_id,
+            "host": "mx.example.org",
+            "pass_name": "egress",
+            "at": time.time(),
+            "ingress": "submission",
+            "account": "alice@example.org",
+            "pool": "normal",
+            "rule": "default",
+            "reasons": "",
+            "envelope_sender": "alice@example.org",
+            "recipients": 3,
+            "client_address": "",
+            "subject": "",
+            "message_id": "",
+        }
+        state.record(DecisionRecord(**row | values), 3600.0)
+
+    def test_what_was_sent_and_what_it_uses_up(self, run, config, tmp_path, state):
+        with (tmp_path / "pools.toml").open("a", encoding="utf-8") as file:
+            file.write(
+                '[[outbound_policies]]\nname = "sales"\nsenders = ["alice@example.org"]\n'
+                'external_recipients_per_hour = 50\nover_limit = "restrict"\n'
+            )
+        settings = load_settings(tmp_path / "pools.toml")
+        account = account_of(Ingress.SUBMISSION, "alice@example.org", "", settings)
+        self.send(state, settings, account, external=4, internal=1, messages=3)
+        self.record(state, "4jX1", pass_name="first", pool="", rule="")
+        self.record(state, "4jX2")
+        self.record(state, "4jX3", rule="requeued")
+        self.record(state, "4jX4", pool="high-risk", rule="spam")
+        (answer,) = run("usage", "Alice@example.org", "--config", config, "--json").json()
+        (way,) = answer["ways"]
+        assert (way["ingress"], way["tenant"], way["policy"]) == ("submission", "example.org", "sales")
+        assert way["counted"] == {
+            "external_recipients_per_hour": 12,
+            "external_recipients_per_day": 12,
+            "internal_recipients_per_hour": 3,
+            "internal_recipients_per_day": 3,
+            "spam_verdicts_per_hour": 0,
+        }
+        limits = {(limit["name"], limit["policy"]): limit for limit in way["limits"]}
+        assert limits["external_recipients_per_hour", "sales"] == {
+            "name": "external_recipients_per_hour",
+            "used": 12,
+            "most": 50,
+            "window_seconds": 3600,
+            "percent_of": None,
+            "policy": "sales",
+            "action": "restrict",
+        }
+        assert limits["recipients_per_day", None]["used"] == 15
+        assert limits["messages_per_minute", None]["used"] == 3
+        assert limits["recipients_per_message", None]["used"] is None
+        assert answer["messages_decided_in_24_hours"] == {"normal": 1, "high-risk": 1}
+        assert [message["queue_id"] for message in answer["last_messages"]] == ["4jX4", "4jX2"]
+
+    def test_text_for_people(self, run, config, tmp_path, state):
+        settings = load_settings(tmp_path / "pools.toml")
+        self.send(state, settings, account_of(Ingress.LOCAL, "uid:33", "", settings), external=7)
+        run("restricted", "add", "uid:33", "--config", config, "--reason", "web form")
+        lines = run("usage", "uid:33", "--config", config).out.splitlines()
+        assert lines[0] == "account uid:33"
+        assert lines[1].startswith("  restricted (all ways of sending) since ")
+        assert lines[1].endswith(": web form")
+        assert "local (policy default)" in lines
+        assert "  recipients in 24 hours: 7 external, 0 internal; in the last hour: 7 external, 0 internal" in lines
+        limit = "7 of 10000 recipients in 24 hours (service limit; beyond: high-risk)"
+        assert f"  recipients_per_day: {limit}" in lines
+
+    @pytest.mark.parametrize(
+        ("account", "way"),
+        [("alice@example.org", "submission"), ("uid:33", "local"), ("127.0.0.1", "trusted"), ("alice", "submission")],
+    )
+    def test_an_account_that_has_sent_nothing(self, run, config, account, way):
+        (answer,) = run("usage", account, "--config", config, "--json").json()
+        assert [one["ingress"] for one in answer["ways"]] == [way]
+        assert not any(answer["ways"][0]["counted"].values())
+        assert answer["restricted"] == []
+        assert answer["released_today"] is False
+
+    def test_ways_of_sending_are_counted_apart(self, run, config, tmp_path, state):
+        settings = load_settings(tmp_path / "pools.toml")
+        for ingress, external in ((Ingress.SUBMISSION, 2), (Ingress.TRUSTED, 5)):
+            account = account_of(ingress, "alice@example.org", "", settings)
+            self.send(state, settings, account, external=external)
+        (answer,) = run("usage", "alice@example.org", "--config", config, "--json").json()
+        sent = {way["ingress"]: way["counted"]["external_recipients_per_day"] for way in answer["ways"]}
+        assert sent == {"submission": 2, "trusted": 5}

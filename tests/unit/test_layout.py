@@ -65,7 +65,7 @@ def test_pyproject_names_every_root():
     assert project["hatch"]["build"]["dev-mode-dirs"] == roots
     assert project["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"{root}/deliverypools" for root in roots]
     assert project["pytest"]["ini_options"]["pythonpath"] == roots
-    assert project["mypy"]["files"] == roots
+    assert project["mypy"]["files"] == [*roots, "bench"]
     assert all(f"$MYPY_CONFIG_FILE_DIR/{root}:" in project["mypy"]["mypy_path"] for root in roots)
 
 

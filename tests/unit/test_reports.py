@@ -3,7 +3,13 @@
 import pytest
 
 from deliverypools.core.headers import Headers
-from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, report_type, spam_evidence
+from deliverypools.core.reports import (
+    is_automatic_reply,
+    is_delivery_status_report,
+    refused_in_notice,
+    report_type,
+    spam_evidence,
+)
 
 PERSON = ("From", "Alice <alice@example.org>")
 SIGNS = ("X-Spam-Flag: YES", "X-Spam: Yes", "X-Spam-Status: Yes")
@@ -151,3 +157,48 @@ def test_evidence_is_short_and_printable():
     evidence = spam_evidence(headers(("X-Spam", "Yes\r\n\x07\udcff" + "x" * 500)), SIGNS)
     assert evidence.isprintable()
     assert len(evidence) <= len("X-Spam: ") + 80
+
+
+NOTICE = (
+    b"This is the mail system at host mx.example.org.\r\n\r\n"
+    b"<bob@example.net>: host mx.example.net said: 550 5.1.1 unknown\r\n\r\n"
+    b"--b\r\nContent-Description: Delivery report\r\nContent-Type: message/delivery-status\r\n\r\n"
+    b"Reporting-MTA: dns; mx.example.org\r\nX-Postfix-Queue-ID: 4dXyZ12345z0abc\r\n"
+    b"X-Postfix-Sender: rfc822; alice@example.org\r\n\r\n"
+    b"Final-Recipient: rfc822; bob@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n"
+    b"Final-Recipient: rfc822; eve@example.net\r\nAction: failed\r\nStatus: 5.7.1\r\n\r\n"
+    b"--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: hello\r\n\r\nhello\r\n"
+)
+
+
+class TestRefusedInNotice:
+    def test_queue_file_and_number_of_recipients(self):
+        assert refused_in_notice(NOTICE) == ("4dXyZ12345z0abc", 2)
+
+    def test_also_with_bare_line_feeds(self):
+        assert refused_in_notice(NOTICE.replace(b"\r\n", b"\n")) == ("4dXyZ12345z0abc", 2)
+
+    def test_another_mail_name(self):
+        assert refused_in_notice(NOTICE.replace(b"X-Postfix-Queue", b"X-Our-Mailer-Queue")) == ("4dXyZ12345z0abc", 2)
+
+    @pytest.mark.parametrize(
+        "notice",
+        [
+            pytest.param(NOTICE.replace(b"failed", b"delayed").replace(b"5.", b"4."), id="delay warning"),
+            pytest.param(NOTICE.replace(b"failed", b"delivered").replace(b"5.", b"2."), id="success"),
+            pytest.param(NOTICE.replace(b"Status: 5", b"Status: 4"), id="expired, not refused"),
+            pytest.param(NOTICE.replace(b"X-Postfix-Queue-ID", b"X-Other"), id="no queue id"),
+            pytest.param(NOTICE.replace(b"message/delivery-status", b"text/plain"), id="no report"),
+            pytest.param(b"", id="empty"),
+        ],
+    )
+    def test_what_tells_of_no_refusal(self, notice):
+        assert refused_in_notice(notice) is None
+
+    def test_what_remote_servers_said_and_the_sender_wrote_does_not_count(self):
+        lie = b"X-Postfix-Queue-ID: 4other0000z0abc\r\nAction: failed\r\nStatus: 5.0.0\r\n"
+        assert refused_in_notice(lie + NOTICE + lie) == ("4dXyZ12345z0abc", 2)
+
+    def test_hostile_body_takes_no_time(self):
+        body = b"Content-Type: message/delivery-status\r\n" + b"X-" + b"a" * 60_000 + b"-Queue-ID:" + b" " * 4000
+        assert refused_in_notice(body) is None

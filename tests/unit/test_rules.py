@@ -20,6 +20,7 @@ from deliverypools.core.rules import (
     forwarded,
     over_limit,
     pinned,
+    restricted_sender,
     rule_name,
     sender_domain_without_mx_or_a,
     spam,
@@ -66,8 +67,56 @@ def message(*fields, is_complete=True, **changes):
     return MessageFacts(**known | changes)
 
 
+RESTRICTED = Finding(Answer.YES, "alice is restricted until an administrator releases it: 501 recipients")
+
+
+def policies(*tables):
+    return site(outbound_policies=list(tables))
+
+
+class TestRestrictedSender:
+    def test_its_mail_leaves_by_high_risk(self):
+        match = restricted_sender(message(account_restricted=RESTRICTED), site())
+        assert match == Match("high-risk", (RESTRICTED.evidence,), hold=False)
+
+    def test_or_waits_on_hold_where_its_policy_says_so(self):
+        held = policies({"name": "default", "restricted_mail": "hold"})
+        assert restricted_sender(message(account_restricted=RESTRICTED), held).hold
+        decision = classify(message(account_restricted=RESTRICTED), held)
+        assert (decision.pool, decision.rule, decision.hold) == ("high-risk", "restricted_sender", True)
+
+    def test_the_policy_is_that_of_the_account(self):
+        sales = {"name": "sales", "senders": ["bob"], "restricted_mail": "hold"}
+        assert not restricted_sender(message(account_restricted=RESTRICTED), policies(sales)).hold
+        bob = message(account_restricted=RESTRICTED, origin=origin(account="bob"))
+        assert restricted_sender(bob, policies(sales)).hold
+
+    def test_an_account_that_may_send_is_no_matter(self):
+        assert restricted_sender(message(), site()) is None
+
+    def test_store_down_is_unknown(self):
+        unknown = message(account_restricted=Finding(Answer.UNKNOWN, "the state could not be read"))
+        assert restricted_sender(unknown, site()) == Unknown(("high-risk",), "the state could not be read")
+        assert classify(unknown, site()).pool is None
+
+    def test_without_a_ticket_nobody_knows_the_account(self):
+        assert restricted_sender(message(origin=None, origin_problem="no ticket"), site()) == Unknown(
+            ("high-risk",), "no ticket"
+        )
+
+    def test_comes_before_a_pin(self):
+        pinned_alice = pins({"sasl_username": "alice", "pool": "bulk"})
+        assert classify(message(account_restricted=RESTRICTED), pinned_alice).rule == "restricted_sender"
+
+    def test_nothing_else_holds_mail(self):
+        held = policies({"name": "default", "restricted_mail": "hold"})
+        over = message(origin=origin(over_limit=Finding(Answer.YES, "too many")))
+        assert not classify(over, held).hold
+
+
 def test_order_is_that_of_the_rules_page():
     assert [rule_name(rule) for rule in RULES] == [
+        "restricted_sender",
         "delivery_status_notification",
         "sender_domain_without_mx_or_a",
         "pinned",

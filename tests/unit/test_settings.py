@@ -181,6 +181,49 @@ class TestWhatIsUnderstood:
         limits = settings("[limits]\nrecipients_per_day = 5\n[limits.trusted]\nrecipients_per_day = 7").limits
         assert (limits.recipients_per_day, limits.trusted.recipients_per_day) == (5, 7)
 
+    def test_accounts_of_policies_and_groups_are_in_the_form_that_is_counted(self):
+        read = settings(
+            """
+            [[outbound_policies]]
+            name = "a"
+            senders = ["Alice+news@Bücher.Example", "CORP\\\\Bob", "UID:33", "2001:DB8:0::1", "::ffff:192.0.2.7"]
+            except_senders = ["Boss@Example.org"]
+            [groups]
+            web = ["uid:33", "prvs=0123456789=carol@example.org"]
+            """
+        )
+        assert read.outbound_policies[0].senders == (
+            "alice@xn--bcher-kva.example",
+            "corp\\bob",
+            "uid:33",
+            "2001:db8::1",
+            "192.0.2.7",
+        )
+        assert read.outbound_policies[0].except_senders == ("boss@example.org",)
+        assert read.members_of("web") == {"uid:33", "carol@example.org"}
+        assert read.members_of("none") == frozenset()
+
+    def test_signs_of_compromise_are_off_by_default(self):
+        read = settings()
+        assert read.suspicion.model_dump() == {
+            "first_time_recipients_per_day": 0,
+            "client_addresses_per_hour": 0,
+            "refused_recipients_percent": 0,
+            "refused_recipients_minimum": 20,
+        }
+        assert set(read.spam.ceilings.model_dump().values()) == {0}
+
+    def test_who_is_asked_by_default(self):
+        read = settings()
+        assert read.alerts.contact_address(read.accepted_domains) == "postmaster@example.org"
+        assert built_in_defaults().alerts.contact_address(()) == "postmaster@localhost"
+
+    @pytest.mark.parametrize(
+        "state", ["redis://127.0.0.1:6379/0", "rediss://u:p%2Fw@redis.example.org", "redis://[::1]/15"]
+    )
+    def test_the_state_may_be_a_server(self, state):
+        assert settings(top=f'state = "{state}"\n').state_path is None
+
     def test_built_in_defaults_have_three_pools_and_no_domain_of_ours(self):
         read = built_in_defaults()
         assert list(read.pools) == ["normal", "high-risk", "relay"]
@@ -280,10 +323,37 @@ pool = "high-rsik"
             ('[[outbound_policies]]\nname = "a"\ngroups = ["g"]', '"g" is not defined. Defined groups: none.'),
             ('[[outbound_policies]]\nname = "default"\nsenders = ["a@b.example"]', 'the policy "default" applies to'),
             (
-                '[[outbound_policies]]\nname = "a"\n[[outbound_policies]]\nname = "a"',
-                '"a" is the name of another policy',
+                '[[outbound_policies]]\nname = "default"\n[[outbound_policies]]\nname = " default "',
+                'outbound_policies[1].name: "default" is the name of another policy already; choose another',
             ),
-            ('[[outbound_policies]]\nname = "a"\nrecipients_per_day = 10001', "got 10001; write 10000 or less"),
+            ('[[outbound_policies]]\nname = "default"\nrecipients_per_day = 10001', "got 10001; write 10000 or less"),
+            (
+                '[[outbound_policies]]\nname = "sales"\nexternal_recipients_per_hour = 5',
+                'domains, groups, except_senders, except_domains, except_groups, or name it "default" to make it the',
+            ),
+            ('[[outbound_policies]]\nname = "sales"\nsenders = []', "outbound_policies[0]: does not say for whom"),
+            (
+                '[[outbound_policies]]\nname = "sales"\nsendrs = ["a@b.example"]',
+                'outbound_policies[0].sendrs: is no setting; did you mean "senders"?',
+            ),
+            (
+                '[[outbound_policies]]\nname = "a"\nsenders = ["a@b.example"]\nbcc_suspicious_mail = ["c@d.example"]',
+                'outbound_policies[0].bcc_suspicious_mail: is for the policy "default" only',
+            ),
+            (
+                '[[outbound_policies]]\nname = "default"\nover_limit = "restrict-until-tomorow"',
+                'did you mean "restrict-until-tomorrow"? Choices: "high-risk", "restrict-until-tomorrow", "restrict",',
+            ),
+            ('[[outbound_policies]]\nname = "default"\nnotify = ["all"]', 'notify[0]: got "all"; write one address'),
+            (
+                '[[outbound_policies]]\nname = "a"\nsenders = ["a b@c.example"]',
+                'outbound_policies[0].senders[0]: got "a b@c.example"; write one address',
+            ),
+            ("[groups]\na = [33]", "groups.a[0]: got 33; write text in quotes"),
+            ('[groups]\na = ["<>"]', 'groups.a[0]: got "<>"; write an address, a login or "uid:33"'),
+            ("[suspicion]\nrefused_recipients_percent = 101", "got 101; write 100 or less"),
+            ("[suspicion]\nrefused_recipients_minimum = 0", "got 0; write 1 or more"),
+            ('[alerts]\nspool = "spool/"', 'alerts.spool: got "spool/"; write the absolute path'),
             ('[groups]\na = "b@c.example"', 'groups.a: got "b@c.example"; write a list'),
         ],
     )
@@ -301,7 +371,17 @@ pool = "high-rsik"
             ("profile = []", '2: profile: got a list; Choices: "hop", "express"'),
             ('shadow = "true"', '2: shadow: got "true"; write true or false, without quotes'),
             ("shadow = 1", "2: shadow: got 1; write true or false"),
-            ('state = "redis://:secret@host/0"', "2: state: this version supports only sqlite:////path, for example"),
+            (
+                'state = "redis://host/x"',
+                '2: state: is no URL of a Redis server; write for example "redis://127.0.0.1:6379/0"',
+            ),
+            ('state = "redis://host/0/1"', "2: state: is no URL of a Redis server; write"),
+            ('state = "redis://host:0"', "2: state: is no URL of a Redis server; write"),
+            ('state = "redis:host"', "2: state: is no URL of a Redis server; write"),
+            ('state = "REDIS://host/0"', "2: state: is no URL of a Redis server; write"),
+            ('state = "postgres://u:pw@host/x"', "2: state: is no URL of a Redis server; write"),
+            ("state = 1", "2: state: got 1; write text in quotes"),
+            ('state = " "', "2: state: is empty; write for example"),
             ('state = "sqlite:///state.db"', '2: state: got "sqlite:///state.db"; write sqlite:/// and an absolute'),
             ('state = "/var/lib/state.db"', '2: state: got "/var/lib/state.db"; write sqlite:///'),
             ('ticket_key_file = "keys"', '2: ticket_key_file: got "keys"; write the absolute path'),
@@ -407,10 +487,33 @@ pool = "high-rsik"
             '1: accepted_domains: is empty; write the domains whose users are yours, for example ["example.org"]'
         ]
 
-    def test_secrets_are_not_repeated(self):
-        text = '[alerts]\nwebhook = "hooks.example.org/s3cret"\n'
-        assert not any("s3cret" in error for error in errors_below(text))
-        assert not any("s3cret" in error for error in errors_at_top('state = "redis://:s3cret@host/0"\n'))
+    @pytest.mark.parametrize(
+        "state",
+        [
+            "redis://:s3cret/@host/0",
+            "redis://:s3cret#@host/0",
+            "redis://u:s3cret@/0",
+            "redis://u:s3cret@host/0/0",
+            "redis://u:s3cret@host/s3cret",
+            "redis://u:s3cret @host/0",
+            "redis://u:s3cret\\u0007@host/0",
+            "redis:/u:s3cret@host/0",
+            "Redis://u:s3cret@host/0",
+            "valkey://u:s3cret@host/0",
+            "u:s3cret@host",
+            "redis://[u:s3cret@host/0",
+        ],
+    )
+    def test_the_password_of_a_server_is_not_repeated(self, state):
+        (found,) = errors_at_top(f'state = "{state}"\n')
+        assert found.startswith("2: state: is no URL of a Redis server; write for example")
+        assert "s3cret" not in found
+
+    @pytest.mark.parametrize("webhook", ["hooks.example.org/s3cret", "https://h/s3cret\\u0007", "https://h/s3cret x"])
+    def test_the_secret_in_a_webhook_is_not_repeated(self, webhook):
+        (found,) = errors_below(f'[alerts]\nwebhook = "{webhook}"\n')
+        assert "alerts.webhook: is no URL; write http:// or https://" in found
+        assert "s3cret" not in found
 
 
 class TestLinesForTheLog:
@@ -420,7 +523,8 @@ class TestLinesForTheLog:
         assert 'pools.high-risk.addresses = ["192.0.2.20", "2001:db8::20"]' in lines
         assert "limits.trusted.recipients_per_day = 0" in lines
         assert "authserv_id = (not set)  # not used by this version" in lines
-        assert "limits.messages_per_minute = 30  # not enforced by this version" in lines
+        assert "limits.messages_per_minute = 30" in lines
+        assert "suspicion.refused_recipients_minimum = 20" in lines
         for path, table in tables(Settings):
             if all(isinstance(part, str) and part != "NAME" for part in path):
                 tops = [".".join((*path, name)) for name in table.model_fields if name != "groups"]
@@ -435,6 +539,22 @@ class TestLinesForTheLog:
         assert any(line.startswith('spam.rspamd = "http://127.0.0.1:11333/***"') for line in lines)
         assert not any("s3cret" in line for line in lines)
 
+    @pytest.mark.parametrize(
+        ("state", "shown"),
+        [
+            ("redis://192.0.2.5:6379/0", "redis://192.0.2.5:6379/0"),
+            ("redis://:s3cret@host:6379/0", "redis://***@host:6379/0"),
+            ("rediss://user:s3c%40ret@host", "rediss://***@host"),
+            ("redis://:s3c@ret@[::1]:6379/2", "redis://***@[::1]:6379/2"),
+            ("redis://host/0?password=s3cret", "redis://host/0?***"),
+            ("sqlite:////srv/a@b/state.db", "sqlite:////srv/a@b/state.db"),
+        ],
+    )
+    def test_the_state_is_shown_without_its_password(self, state, shown):
+        read = settings(top=f'state = "{state}"\n')
+        assert read.state == state
+        assert f'state = "{shown}"' in read.effective_lines()
+
 
 class TestWhatThisVersionDoesNotDo:
     def test_nothing_set_nothing_said(self):
@@ -447,14 +567,14 @@ class TestWhatThisVersionDoesNotDo:
             [limits]
             recipients_per_day = 5
             messages_per_minute = 31
-            recipients_per_message = 1000
             [limits.trusted]
             recipients_per_day = 5
             recipients_per_message = 1
             [socketmap]
             socket = "inet:127.0.0.1:1"
             [[outbound_policies]]
-            name = "a"
+            name = "default"
+            over_limit = "restrict"
             [groups]
             g = []
             [spam]
@@ -475,13 +595,7 @@ class TestWhatThisVersionDoesNotDo:
         assert read.not_in_effect() == (
             "authserv_id: not used by this version",
             "socketmap.socket: not used by this version",
-            "limits.messages_per_minute: not enforced by this version",
-            "limits.trusted.recipients_per_message: not enforced by this version",
-            "outbound_policies: not enforced by this version",
-            "groups: not used by this version",
             "spam.clamd: not used by this version",
-            "spam.ceilings.verdicts_per_account_per_hour: not enforced by this version",
             "forwarding.srs_domain: not used by this version",
             "bounces.drop_backscatter: not used by this version",
-            "alerts.mail_to: not used by this version",
         )

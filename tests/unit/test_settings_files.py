@@ -1,5 +1,6 @@
 """Settings as files: TOML that is none, the example, the reference, and files that cannot be read."""
 
+import logging
 import re
 import tomllib
 from pathlib import Path
@@ -7,7 +8,13 @@ from pathlib import Path
 import pytest
 from test_settings import POOLS, TOP, errors, settings
 
-from deliverypools.adapters.settings_file import DEFAULT_PATH, MOST_BYTES, load_settings, settings_path
+from deliverypools.adapters.settings_file import (
+    DEFAULT_PATH,
+    MOST_BYTES,
+    keep_until_restart,
+    load_settings,
+    settings_path,
+)
 from deliverypools.core.settings import Settings, SettingsError, parse_settings
 from deliverypools.core.settings.errors import MOST_ERRORS, tables
 from deliverypools.core.settings.reference import settings_reference
@@ -95,7 +102,18 @@ class TestExampleAndReference:
     def test_defaults_of_the_example_are_the_defaults(self):
         """A key that is commented out shows its default, unless that is "not set" or empty."""
         read = tomllib.loads(self.uncommented())
-        for name in ("dns", "milter", "policy", "socketmap", "limits", "spam", "forwarding", "bounces"):
+        for name in (
+            "dns",
+            "milter",
+            "policy",
+            "socketmap",
+            "limits",
+            "suspicion",
+            "spam",
+            "forwarding",
+            "bounces",
+            "alerts",
+        ):
             table = Settings.model_fields[name].annotation
             for key, field in table.model_fields.items():
                 default = field.get_default(call_default_factory=True)
@@ -163,3 +181,32 @@ class TestFile:
         monkeypatch.setattr(Path, "open", refuse)
         with pytest.raises(SettingsError, match="may not be read by this user"):
             load_settings(tmp_path / "pools.toml")
+
+
+class TestReload:
+    log = logging.getLogger("test")
+
+    def test_everything_else_changes_at_once(self, caplog):
+        new = settings(
+            '[limits]\nrecipients_per_day = 5\n[[outbound_policies]]\nname = "default"\nover_limit = "restrict"\n'
+            '[groups]\ng = ["alice@example.org"]'
+        )
+        assert keep_until_restart(new, settings(), "policy", self.log) == new
+        assert caplog.messages == []
+
+    def test_another_state_needs_a_restart_and_its_password_is_not_logged(self, caplog):
+        old = settings(top='state = "redis://:s3cret@192.0.2.5/0"\n')
+        new = settings("[limits]\nrecipients_per_day = 5", top='state = "redis://:0th3r@192.0.2.6/0"\n')
+        kept = keep_until_restart(new, old, "policy", self.log)
+        assert (kept.state, kept.limits.recipients_per_day) == (old.state, 5)
+        assert caplog.messages == [
+            "state changed: that needs a restart of both daemons; the old one stays, other settings are reloaded"
+        ]
+
+    @pytest.mark.parametrize("table", ["milter", "policy"])
+    def test_another_socket_needs_a_restart(self, table, caplog):
+        new = settings(f'[{table}]\nsocket = "inet:127.0.0.1:8899"')
+        assert keep_until_restart(new, settings(), table, self.log) == settings()
+        assert caplog.messages == [
+            f"{table}.socket changed: that needs a restart; the old socket stays, other settings are reloaded"
+        ]

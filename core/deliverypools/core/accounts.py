@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from deliverypools.core.addresses import domain_of, normalise_address
-from deliverypools.core.facts import Ingress
-from deliverypools.core.settings import Limits, Settings
+from dataclasses import dataclass
+from typing import Final
 
-UNKNOWN_USER_ID = "uid:unknown"
+from deliverypools.core.account_names import UNREADABLE, account_name
+from deliverypools.core.addresses import domain_of
+from deliverypools.core.facts import Ingress
+from deliverypools.core.settings import Settings
+
+UNKNOWN_USER_ID: Final = "uid:unknown"
 """sendmail(1) by a user whose Received field a site removed: all of those share one account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account, the way in which its mail came, and the tenant that it belongs to.
+
+    Accounts are counted apart by how the mail came in: a trusted client that writes a user's address into its envelope
+    does not use up what the user may send.
+    """
+
+    ingress: Ingress
+    name: str
+    tenant: str = ""
+    """An accepted domain; "" where none can be told."""
+    domain: str = ""
+    """The domain that scopes of outbound policies look at: its own, or that of its sender for a login without one."""
+
+    @property
+    def key(self) -> str:
+        """Return the name under which it is counted."""
+        return f"{self.ingress}:{self.name}"
 
 
 def smtp_ingress(sasl_username: str, client_address: str, settings: Settings) -> Ingress:
@@ -20,29 +45,39 @@ def smtp_ingress(sasl_username: str, client_address: str, settings: Settings) ->
 def smtp_account(
     ingress: Ingress, *, sasl_username: str, client_address: str, envelope_sender: str, settings: Settings
 ) -> str:
-    """Return the responsible account of mail that came over SMTP, "" where nobody is charged.
+    """Return the name of the responsible account of mail that came over SMTP, "" where nobody is charged.
 
-    A SASL user is known by the user name in lower case. A trusted client is charged to the envelope sender where
-    that is in an accepted domain, else to its address: the sender of what it relays is somebody else.
+    A SASL user is known by the user name, as `account_name` writes it. A trusted client is charged to the envelope
+    sender where that is in an accepted domain, else to its address: the sender of what it relays is somebody else.
     """
     if ingress is Ingress.SUBMISSION:
-        return _storable(sasl_username.strip().lower())
+        # A login of blanks only has no name, but sends: somebody has to answer for it.
+        return account_name(sasl_username) or UNREADABLE
     if ingress is Ingress.TRUSTED:
-        sender = normalise_address(envelope_sender)
-        return _storable(sender) if settings.is_accepted_domain(domain_of(sender)) else client_address
+        sender = account_name(envelope_sender)
+        return sender if settings.is_accepted_domain(domain_of(sender)) else client_address
     return ""
 
 
-def _storable(name: str) -> str:
-    """Return a name that may hold bytes which are not UTF-8 in a form that any database takes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def tenant_of(name: str, envelope_sender: str, settings: Settings) -> str:
+    """Return the accepted domain that an account belongs to: its own, else that of its envelope sender, else ""."""
+    for domain in (domain_of(name), domain_of(account_name(envelope_sender))):
+        if settings.is_accepted_domain(domain):
+            return domain
+    return ""
+
+
+def account_of(ingress: Ingress, name: str, envelope_sender: str, settings: Settings) -> Account | None:
+    """Return an account with its domains; None where nobody is charged (`name` is empty)."""
+    if not name:
+        return None
+    domain = domain_of(name)
+    if not domain and ingress is not Ingress.TRUSTED:
+        # A trusted client that is known by its address relays for others: their domains are not its own.
+        domain = domain_of(account_name(envelope_sender))
+    return Account(ingress, name, tenant_of(name, envelope_sender, settings), domain)
 
 
 def user_account(user_id: int) -> str:
     """Return the account of a system user who calls sendmail(1)."""
     return f"uid:{user_id}"
-
-
-def limits_for(ingress: Ingress, settings: Settings) -> Limits:
-    """Return the service limits: trusted networks have their own, everybody else has those of `[limits]`."""
-    return settings.limits.trusted if ingress is Ingress.TRUSTED else settings.limits

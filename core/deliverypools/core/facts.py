@@ -51,7 +51,7 @@ class Origin:
 
     ingress: Ingress
     account: str = ""
-    """The responsible account: SASL user, sender or address of a trusted client, `uid:N`; "" if none."""
+    """The responsible account: SASL user, sender or address of a trusted client, `uid:N`, forwarder; "" if none."""
     envelope_sender: str = ""
     """The reverse-path as submitted; "" when null."""
     client_address: str = ""
@@ -73,6 +73,8 @@ class MessageFacts:
     """None where it is unknown: `origin_problem` says why."""
     origin_problem: str = ""
     sender_domain_has_mx_or_address: Finding = NOT_ASKED
+    account_restricted: Finding = Finding(Answer.NO)
+    """Whether the responsible account may not send now; the evidence says why and until when."""
     forwarded_by: str = ""
     """The mailbox of ours that forwarded the message, where that can be told."""
 

@@ -12,6 +12,12 @@ from deliverypools.core.sender import from_address
 _COMMENT = re.compile(r"\([^()]*\)")
 # Tolerant of what broken MTAs write: a missing semicolon, odd or unclosed quotes, RFC 2231 forms.
 _REPORT_TYPE = re.compile(r"""\breport-type(?:\*\d?\*?)?\s*=\s*["']?(?:[\w-]*'[\w-]*')?\s*([a-z-]+)""")
+# Postfix names the queue file in the per-message fields: X-<mail_name>-Queue-ID, see bounce(5).
+_RETURNED_QUEUE_ID = re.compile(rb"(?mi)^X-[!-9;-~]{1,60}-Queue-ID:[ \t]*([0-9A-Za-z]{5,40})[ \t]*\r?$")
+_STATUS_PART = re.compile(rb"(?mi)^Content-Type:[ \t]*message/(?:global-)?delivery-status")
+_NEXT_PART = re.compile(rb"(?mi)^Content-Type:")
+_FAILED = re.compile(rb"(?mi)^Action:[ \t]*failed[ \t]*\r?$")
+_REFUSED = re.compile(rb"(?mi)^Status:[ \t]*5\.[0-9]{1,3}\.[0-9]{1,3}[ \t]*\r?$")
 _MOST_OF_A_HEADER = 4000
 _MOST_NESTED_COMMENTS = 5
 _DAEMONS = frozenset({"mailer-daemon", "postmaster", "mail-daemon", "mdaemon"})
@@ -74,3 +80,21 @@ def _says(value: str, wanted: str) -> bool:
     if not wanted:
         return re.split(r"[\s,;]", given, maxsplit=1)[0] in _SAYS_YES
     return given.startswith(wanted) and not given[len(wanted) : len(wanted) + 1].isalnum()
+
+
+def refused_in_notice(body: bytes) -> tuple[str, int] | None:
+    """Return what a non-delivery notice of this Postfix is about: the queue file, and how many recipients were refused.
+
+    `body` is the first part of it: the delivery status (RFC 3464) comes before the message that is returned. None for a
+    notice about nothing that was refused for good: a delay, a success.
+    """
+    # Only what Postfix wrote: before it stands what remote servers said, after it what the sender wrote.
+    status = _STATUS_PART.search(body)
+    if status is None:
+        return None
+    body = body[status.end() :]
+    following = _NEXT_PART.search(body)
+    body = body[: following.start()] if following else body
+    found = _RETURNED_QUEUE_ID.search(body)
+    refused = min(len(_FAILED.findall(body)), len(_REFUSED.findall(body)))
+    return (found[1].decode("ascii"), refused) if found and refused else None

@@ -16,14 +16,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from deliverypools.core.accounts import account_of
 from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address
 from deliverypools.core.facts import Answer, Ingress, MessageFacts, Origin, printable
+from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
 from deliverypools.core.settings import Pin, Settings
 
 NORMAL: Final = "normal"
 HIGH_RISK: Final = "high-risk"
 RELAY: Final = "relay"
+
+SPAM: Final = "spam"
+RESTRICTED_SENDER: Final = "restricted_sender"
+OVER_LIMIT: Final = "over_limit"
+"""Rules that make a message suspicious, by name."""
 
 UNDECIDED: Final = "undecided"
 """The rule's name of a message that could not be decided."""
@@ -37,6 +44,8 @@ class Match:
 
     pool: str
     reasons: tuple[str, ...]
+    hold: bool = False
+    """It waits in Postfix's hold queue until an administrator releases it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,27 @@ class Decision:
     reasons: tuple[str, ...]
     not_asked: tuple[str, ...] = ()
     """Names of the rules before this one whose evidence was not looked for."""
+    hold: bool = False
+    """It waits in Postfix's hold queue; if it is let go by hand, it leaves by `pool`."""
+
+
+def restricted_sender(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
+    """The responsible account may not send; this mail of it had been accepted before, or came by sendmail(1).
+
+    It leaves by high-risk, or is put on hold, as `restricted_mail` of the account's outbound policy says. A requeued
+    message comes by here again: that is how queued mail is demoted, and how it leaves by its own pool after a release.
+    """
+    if facts.origin is None:
+        return Unknown((HIGH_RISK,), facts.origin_problem)
+    finding = facts.account_restricted
+    if finding.answer is Answer.UNKNOWN:
+        return Unknown((HIGH_RISK,), finding.evidence)
+    if finding.answer is not Answer.YES:
+        return None
+    origin = facts.origin
+    account = account_of(origin.ingress, origin.account, origin.envelope_sender, settings)
+    policy = policy_for(account, settings) if account else None
+    return Match(HIGH_RISK, (finding.evidence,), hold=policy is not None and policy.restricted_mail == "hold")
 
 
 def delivery_status_notification(facts: MessageFacts, _settings: Settings) -> Match | None:
@@ -186,6 +216,7 @@ def default(_facts: MessageFacts, _settings: Settings) -> Match:
 
 
 RULES: Final[tuple[Rule, ...]] = (
+    restricted_sender,  # whatever it sends, and the only rule that may hold mail
     delivery_status_notification,  # all NDRs, whatever else they are
     sender_domain_without_mx_or_a,  # whatever its spam or limit verdict
     pinned,  # the operator's word beats what scanners and counters say
@@ -216,7 +247,7 @@ def classify(facts: MessageFacts, settings: Settings) -> Decision:
             not_asked.append(rule_name(rule))
         elif isinstance(outcome, Match):
             if all(pool == outcome.pool for missing in unknown for pool in missing.pools):
-                return Decision(outcome.pool, rule_name(rule), outcome.reasons, tuple(not_asked))
+                return Decision(outcome.pool, rule_name(rule), outcome.reasons, tuple(not_asked), outcome.hold)
             break
     reasons = tuple(dict.fromkeys(missing.reason for missing in unknown))
     return Decision(None, UNDECIDED, reasons, tuple(not_asked))

@@ -125,7 +125,11 @@ class Ticket:
     origin_problem: str = ""
     binding: Binding
     recipient_count: int
+    internal_count: int = 0
+    """How many of the recipients are in accepted domains."""
     recipient_digests: frozenset[str] = frozenset()
+    only_recipient: str = ""
+    """The one mailbox of ours that a message from outside was accepted for; "" where there were more recipients."""
     pool: str = ""
     """The decision of the last egress pass, "" before the first."""
     rule: str = ""
@@ -149,6 +153,8 @@ class Ticket:
             "q": self.first_queue_id,
             "b": [self.binding.fields, self.binding.subject, self.binding.body],
             "n": self.recipient_count,
+            "m": self.internal_count,
+            "u": self.only_recipient,
             "r": sorted(self.recipient_digests),
             "d": [self.pool, self.rule],
         }
@@ -185,6 +191,8 @@ class Ticket:
                 origin_problem=str(values.get("p", "")),
                 binding=Binding(*map(str, values["b"])),
                 recipient_count=int(values["n"]),
+                internal_count=int(values.get("m", 0)),
+                only_recipient=str(values.get("u", "")),
                 recipient_digests=frozenset(map(str, values["r"])),
                 pool=str(pool),
                 rule=str(rule),

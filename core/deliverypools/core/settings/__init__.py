@@ -14,6 +14,7 @@ from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.settings.checks import findings_across_keys
 from deliverypools.core.settings.errors import SettingsError, findings_of, located
 from deliverypools.core.settings.tables import (
+    DEFAULT_POLICY,
     Alerts,
     Bounces,
     Dns,
@@ -28,6 +29,7 @@ from deliverypools.core.settings.tables import (
     Socketmap,
     Spam,
     SpamCeilings,
+    Suspicion,
     Table,
     setting,
 )
@@ -35,10 +37,10 @@ from deliverypools.core.settings.text import effective_lines, keys_without_effec
 from deliverypools.core.settings.toml import read_toml
 from deliverypools.core.settings.values import (
     AbsolutePath,
+    AccountName,
     Domain,
     HostName,
     InetSocket,
-    MailAddress,
     Nameserver,
     Network,
     PoolName,
@@ -50,6 +52,7 @@ from deliverypools.core.settings.values import (
 )
 
 __all__ = [
+    "DEFAULT_POLICY",
     "Alerts",
     "Bounces",
     "Dns",
@@ -68,6 +71,7 @@ __all__ = [
     "Socketmap",
     "Spam",
     "SpamCeilings",
+    "Suspicion",
     "UnixSocket",
     "built_in_defaults",
     "parse_settings",
@@ -97,9 +101,11 @@ class Settings(Table):
         later="used",
     )
     state: StateUrl = setting(
-        "Where counters and decisions are kept: `sqlite:///` and the absolute path of a file, so four slashes.",
+        "Where counters and decisions are kept: `sqlite:///` and the absolute path of a file, so four slashes; or, for"
+        " several Postfix hosts, `redis://HOST:PORT/DATABASE` (`rediss://` with TLS), a Redis or Valkey server.",
         default="sqlite:////var/lib/delivery-pools/state.db",
-        example='"sqlite:////var/lib/delivery-pools/state.db"',
+        example='"redis://192.0.2.5:6379/0"',
+        secret=True,
     )
     ticket_key_file: AbsolutePath = setting(
         "File with the keys of the ticket that a message carries from the first pass to the second.",
@@ -130,13 +136,12 @@ class Settings(Table):
     policy: Policy = Field(default_factory=Policy)
     socketmap: Socketmap = Field(default_factory=Socketmap)
     limits: ServiceLimits = Field(default_factory=ServiceLimits)
-    outbound_policies: tuple[OutboundPolicy, ...] = setting(
-        "Outbound policies.", default=(), example="[]", later="enforced"
-    )
-    groups: dict[str, tuple[MailAddress, ...]] = Field(
+    suspicion: Suspicion = Field(default_factory=Suspicion)
+    outbound_policies: tuple[OutboundPolicy, ...] = setting("Outbound policies.", default=(), example="[]")
+    groups: dict[str, tuple[AccountName, ...]] = Field(
         default_factory=dict,
-        description="Groups for outbound policies, each a name and its addresses.",
-        json_schema_extra={"example": '["alice@example.org", "bob@example.org"]', "later": "used", "secret": False},
+        description="Groups for outbound policies, each a name and its accounts.",
+        json_schema_extra={"example": '["alice@example.org", "bob@example.org"]', "later": "", "secret": False},
     )
     spam: Spam = Field(default_factory=Spam)
     forwarding: Forwarding = Field(default_factory=Forwarding)
@@ -145,9 +150,28 @@ class Settings(Table):
     pins: tuple[Pin, ...] = setting("Pins.", default=(), example="[]")
 
     @property
-    def state_path(self) -> str:
-        """Absolute path of the SQLite file."""
+    def state_path(self) -> str | None:
+        """Absolute path of the SQLite file; None where the state is a server's."""
         return state_path(self.state)
+
+    @cached_property
+    def policies_by_priority(self) -> tuple[OutboundPolicy, ...]:
+        """The outbound policies, highest priority first, in the order of the file where it is the same."""
+        return tuple(sorted(self.outbound_policies, key=lambda policy: -policy.priority))
+
+    @cached_property
+    def default_policy(self) -> OutboundPolicy:
+        """The policy "default", which always exists."""
+        named = (policy for policy in self.outbound_policies if policy.name == DEFAULT_POLICY)
+        return next(named, OutboundPolicy(name=DEFAULT_POLICY))
+
+    @cached_property
+    def _members(self) -> dict[str, frozenset[str]]:
+        return {name: frozenset(members) for name, members in self.groups.items()}
+
+    def members_of(self, group: str) -> frozenset[str]:
+        """Return the accounts of a group of `[groups]`."""
+        return self._members.get(group, frozenset())
 
     @cached_property
     def _accepted(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from deliverypools.core.settings.errors import Finding, did_you_mean, key_text
-from deliverypools.core.settings.tables import Milter, Pin, Policy, Socketmap
+from deliverypools.core.settings.tables import DEFAULT_POLICY, Milter, OutboundPolicy, Pin, Policy, Socketmap
 from deliverypools.core.settings.toml_lines import TomlPath
 from deliverypools.core.settings.values import (
     IpAddress,
@@ -158,14 +158,32 @@ def _outbound_policies(document: dict[str, Any]) -> Iterator[Finding]:
             yield Finding((*path, "name"), f"{shown(name)} is the name of another policy already; choose another")
         if name is not None:
             seen.add(name)
-        if name == "default" and (scope := [key for key in POLICY_SCOPES if policy.get(key)]):
+        yield from _policy_scope(path, name, policy)
+        if name not in (None, DEFAULT_POLICY) and policy.get("bcc_suspicious_mail"):
             yield Finding(
-                (*path, scope[0]), 'the policy "default" applies to everybody else; give a policy with a scope a name'
+                (*path, "bcc_suspicious_mail"),
+                f'is for the policy "{DEFAULT_POLICY}" only, and for the mail of all accounts; write it there',
             )
         for key in ("groups", "except_groups"):
             for position, group in _elements(policy.get(key)):
                 if isinstance(group, str) and group.strip() not in groups:
                     yield Finding((*path, key, position), _undefined(group, "groups", groups))
+
+
+def _policy_scope(path: TomlPath, name: str | None, policy: dict[str, Any]) -> Iterator[Finding]:
+    scope = [key for key in POLICY_SCOPES if policy.get(key)]
+    if name == DEFAULT_POLICY and scope:
+        yield Finding(
+            (*path, scope[0]),
+            f'the policy "{DEFAULT_POLICY}" applies to everybody else; give a policy with a scope a name',
+        )
+    # A misspelt scope is an unknown key, and reported as that.
+    if name not in (None, DEFAULT_POLICY) and not scope and not set(policy) - set(OutboundPolicy.model_fields):
+        yield Finding(
+            path,
+            f"does not say for whom; write one of {', '.join(POLICY_SCOPES)},"
+            f' or name it "{DEFAULT_POLICY}" to make it the policy of everybody else',
+        )
 
 
 def _parsed(parse: Any, value: object) -> Any:

@@ -6,7 +6,7 @@ here. Checks that concern more than one key are in `checks`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
@@ -33,6 +33,8 @@ from deliverypools.core.settings.values import (
 )
 
 SOCKET_DIRECTORY = "/var/spool/postfix/delivery-pools"
+DEFAULT_POLICY: Final = "default"
+"""Name of the outbound policy for everybody whom no other one names. It always exists."""
 
 
 def setting(
@@ -144,16 +146,13 @@ class Limits(Table):
     recipients_per_day: Count = setting(
         "Recipients per rolling 24 hours. Mail beyond leaves by `high-risk`.", default=0, example="10000", ge=0
     )
-    messages_per_minute: Count = setting("Messages per minute.", default=0, example="30", ge=0, later="enforced")
-    recipients_per_message: Count = setting(
-        "Recipients of one message.", default=0, example="1000", ge=0, later="enforced"
-    )
+    messages_per_minute: Count = setting("Messages per rolling minute.", default=0, example="30", ge=0)
+    recipients_per_message: Count = setting("Recipients of one message.", default=0, example="1000", ge=0)
     external_recipients_per_tenant_per_day: Count = setting(
         "External recipients per day, for all accounts of an accepted domain together.",
         default=0,
         example="50000",
         ge=0,
-        later="enforced",
     )
 
 
@@ -163,10 +162,8 @@ class ServiceLimits(Limits):
     recipients_per_day: Count = setting(
         "Recipients per rolling 24 hours. Mail beyond leaves by `high-risk`.", default=10000, example="10000", ge=0
     )
-    messages_per_minute: Count = setting("Messages per minute.", default=30, example="30", ge=0, later="enforced")
-    recipients_per_message: Count = setting(
-        "Recipients of one message.", default=1000, example="1000", ge=0, later="enforced"
-    )
+    messages_per_minute: Count = setting("Messages per rolling minute.", default=30, example="30", ge=0)
+    recipients_per_message: Count = setting("Recipients of one message.", default=1000, example="1000", ge=0)
     trusted: Limits = Field(
         default_factory=Limits, description="The same limits for clients in `trusted_networks`. None by default."
     )
@@ -177,12 +174,16 @@ class OutboundPolicy(Table):
 
     name: Text = setting("Name of the policy, for logs and alerts.", example='"sales"')
     priority: Count = setting("The policy with the highest priority applies.", default=0, example="10")
-    senders: tuple[MailAddress, ...] = setting("Accounts it applies to.", default=(), example='["alice@example.org"]')
+    senders: tuple[AccountName, ...] = setting(
+        "Accounts it applies to: logins, addresses, system users as `uid:33`, addresses of trusted clients.",
+        default=(),
+        example='["alice@example.org"]',
+    )
     domains: tuple[Domain, ...] = setting(
         "Domains it applies to, subdomains included.", default=(), example='["sales.example.org"]'
     )
     groups: tuple[Text, ...] = setting("Groups of `[groups]` it applies to.", default=(), example='["sales"]')
-    except_senders: tuple[MailAddress, ...] = setting(
+    except_senders: tuple[AccountName, ...] = setting(
         "Accounts it does not apply to.", default=(), example='["boss@example.org"]'
     )
     except_domains: tuple[Domain, ...] = setting(
@@ -190,13 +191,13 @@ class OutboundPolicy(Table):
     )
     except_groups: tuple[Text, ...] = setting("Groups it does not apply to.", default=(), example='["managers"]')
     external_recipients_per_hour: Count = setting(
-        "Recipients outside the accepted domains per hour; 0: no limit.", default=0, example="500", ge=0
+        "Recipients outside the accepted domains per rolling hour; 0: no limit.", default=0, example="500", ge=0
     )
     internal_recipients_per_hour: Count = setting(
-        "Recipients in the accepted domains per hour; 0: no limit.", default=0, example="0", ge=0
+        "Recipients in the accepted domains per rolling hour; 0: no limit.", default=0, example="0", ge=0
     )
     recipients_per_day: Count = setting(
-        "Recipients per day; 0: the service limit.", default=0, example="1000", ge=0, le=10000
+        "Recipients per rolling 24 hours; 0: the service limit.", default=0, example="1000", ge=0, le=10000
     )
     over_limit: Literal["high-risk", "restrict-until-tomorrow", "restrict", "alert"] = setting(
         "What happens beyond a limit: the mail leaves by `high-risk`; the account cannot send until the next day (UTC),"
@@ -205,23 +206,68 @@ class OutboundPolicy(Table):
         example='"restrict"',
     )
     automatic_forwarding: Literal["on", "off", "automatic"] = setting(
-        "Whether mailboxes may forward outside by themselves; `automatic` means `off`.", default="on", example='"off"'
+        "Whether mailboxes may forward outside by themselves; `automatic` means `off`.",
+        default="on",
+        example='"off"',
+        later="enforced",
     )
     restricted_mail: Literal["high-risk", "hold"] = setting(
         "What happens to accepted mail of an account that has been restricted since.",
         default="high-risk",
         example='"hold"',
     )
+    notify: tuple[MailAddress, ...] = setting(
+        "Addresses that are told about accounts of this policy. Empty: `alerts.mail_to`.",
+        default=(),
+        example='["sales-admin@example.org"]',
+    )
+    bcc_suspicious_mail: tuple[MailAddress, ...] = setting(
+        "Addresses that get a copy of each message that is spam, over a limit or of a restricted account, as a message"
+        " of its own. For the policy `default` only: it is for the mail of all accounts.",
+        default=(),
+        example='["audit@example.org"]',
+    )
+
+
+class Suspicion(Table):
+    """Signs of a compromised account. Beyond a threshold, what its outbound policy says of limits happens. 0: off."""
+
+    first_time_recipients_per_day: Count = setting(
+        "Recipients per rolling 24 hours to whom the account has not written in the last 30 days.",
+        default=0,
+        example="200",
+        ge=0,
+    )
+    client_addresses_per_hour: Count = setting(
+        "Different client addresses (IPv6: /64 networks) of a SASL user per rolling hour.",
+        default=0,
+        example="20",
+        ge=0,
+    )
+    refused_recipients_percent: Count = setting(
+        "Share of an account's recipients in the last 24 hours that were refused, by this Postfix's own non-delivery"
+        " notices.",
+        default=0,
+        example="30",
+        ge=0,
+        le=100,
+    )
+    refused_recipients_minimum: Count = setting(
+        "Refused recipients below which their share does not matter.", default=20, example="20", ge=1
+    )
 
 
 class SpamCeilings(Table):
-    """How many spam verdicts are more than mistakes of the scanner. 0 means no ceiling."""
+    """How many spam verdicts are more than mistakes of the scanner. 0 means no ceiling.
+
+    Beyond it an account is treated as over a limit of its outbound policy, and a tenant's mail leaves by `high-risk`.
+    """
 
     verdicts_per_account_per_hour: Count = setting(
-        "Spam verdicts per hour for one account.", default=0, example="20", ge=0, later="enforced"
+        "Spam verdicts per rolling hour for one account.", default=0, example="20", ge=0
     )
     verdicts_per_tenant_per_hour: Count = setting(
-        "Spam verdicts per hour for one accepted domain.", default=0, example="200", ge=0, later="enforced"
+        "Spam verdicts per rolling hour for one accepted domain.", default=0, example="200", ge=0
     )
 
 
@@ -284,18 +330,39 @@ class Bounces(Table):
 
 
 class Alerts(Table):
-    """Who is told when a limit is exceeded or an account restricted."""
+    """Who is told, once a day for each account and event, when a limit is exceeded or an account restricted."""
 
     mail_to: tuple[MailAddress, ...] = setting(
-        "Addresses that get a message.", default=(), example='["postmaster@example.org"]', later="used"
+        "Addresses that get a message. Mailboxes of this host are best: to others it leaves by `high-risk`.",
+        default=(),
+        example='["postmaster@example.org"]',
     )
     webhook: WebUrl | None = setting(
-        "URL that gets a POST request.",
+        "URL that gets a POST request with JSON. A failure is tried again for a day.",
         default=None,
         example='"https://alerts.example.org/hook"',
-        later="used",
         secret=True,
     )
+    contact: Text | None = setting(
+        "Whom a restricted account is told to ask. Default: postmaster at the first accepted domain.",
+        default=None,
+        example='"helpdesk@example.org or extension 4711"',
+    )
+    sendmail: AbsolutePath = setting(
+        "Postfix's sendmail(1), by which alerts and copies are sent.",
+        default="/usr/sbin/sendmail",
+        example='"/usr/sbin/sendmail"',
+    )
+    spool: AbsolutePath = setting(
+        "Folder for copies of suspicious mail until they are sent, and for the file `requeue` that tells"
+        " delivery-pools-requeue.path that accounts were restricted or released.",
+        default="/var/lib/delivery-pools/spool",
+        example='"/var/lib/delivery-pools/spool"',
+    )
+
+    def contact_address(self, accepted_domains: tuple[str, ...]) -> str:
+        """Return whom to ask."""
+        return self.contact or f"postmaster@{accepted_domains[0] if accepted_domains else 'localhost'}"
 
 
 class Pin(Table):

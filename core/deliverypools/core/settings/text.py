@@ -63,7 +63,7 @@ def _line(path: TomlPath, value: object) -> str:
 
 def _fit_for_log(value: object, field: FieldInfo) -> object:
     """Return a value without its secrets, times with the unit that an operator would write."""
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
+    if isinstance(value, str) and value.startswith(("http://", "https://", "redis://", "rediss://")):
         is_secret = notes_of(field).get("secret") or "@" in urlsplit(value).netloc
         return masked_url(value) if is_secret else value
     # Only times have a default that is text and a value that is none.

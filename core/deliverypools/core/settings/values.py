@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import idna
 from pydantic import BeforeValidator, PlainValidator
 
+from deliverypools.core.account_names import UNREADABLE, account_name
+
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -35,6 +37,7 @@ _POOL_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 3.6.8, ftext
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 _SQLITE: Final = "sqlite://"
+_REDIS: Final = ("redis://", "rediss://")
 _MOST_SHOWN: Final = 60
 
 
@@ -105,9 +108,15 @@ def mail_address(value: object) -> str:
     return f"{local_part.lower()}@{domain_name(domain)}"
 
 
-def account_name(value: object) -> str:
-    """Return a SASL user name in the form in which accounts are compared: lower case."""
-    return plain_text(value, "alice").lower()
+def account(value: object) -> str:
+    """Return an account in the form in which accounts are compared: an address, a login, `uid:33`, a client address."""
+    text = plain_text(value, "alice@example.org")
+    if address := client_ip(text):
+        return str(address)
+    name = account_name(mail_address(text) if "@" in text else text)
+    if name in {"", UNREADABLE}:
+        raise ValueError(f'got {shown(value)}; write an address, a login or "uid:33", for example "alice@example.org"')
+    return name
 
 
 def ip_address(value: object) -> IpAddress:
@@ -299,39 +308,65 @@ def absolute_path(value: object) -> str:
 
 
 def state_url(value: object) -> str:
-    """Return where the state lies: "sqlite:///" and the absolute path of a file."""
+    """Return where the state lies: "sqlite:///" and the absolute path of a file, or a Redis server.
+
+    A server's URL may hold its password, so no error repeats what might be one.
+    """
     example = "sqlite:////var/lib/delivery-pools/state.db"
-    text = plain_text(value, example)
-    if text.startswith(("redis:", "rediss:", "valkey:", "unix:")):
-        # A server's URL may hold its password: it is not repeated.
-        raise ValueError(f'this version supports only sqlite:////path, for example "{example}"')
+    text = value.strip() if isinstance(value, str) else plain_text(value, example)
+    if text.lower().startswith("redis") or ("@" in text and not text.startswith(_SQLITE)):
+        return _redis_url(text)
+    text = plain_text(text, example)
     path = text.removeprefix(f"{_SQLITE}/")
     if not text.startswith(f"{_SQLITE}/") or not path.startswith("/") or path.endswith("/"):
-        raise ValueError(f'got {shown(value)}; write sqlite:/// and an absolute path, for example "{example}"')
+        raise ValueError(
+            f'got {shown(value)}; write sqlite:/// and an absolute path, for example "{example}",'
+            ' or a server, for example "redis://127.0.0.1:6379/0"'
+        )
     return text
 
 
-def state_path(url: str) -> str:
-    """Return the path of the SQLite file in a URL that `state_url` has accepted."""
-    return url.removeprefix(f"{_SQLITE}/")
+def _redis_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(parts.hostname) and parts.port != 0 and not parts.fragment
+        database = parts.path.removeprefix("/")
+    except ValueError:
+        is_whole, database = False, ""
+    is_text = text.startswith(_REDIS) and text.isprintable() and " " not in text
+    if not (is_whole and is_text) or not (database == "" or _NUMBER.fullmatch(database)):
+        raise ValueError(
+            'is no URL of a Redis server; write for example "redis://127.0.0.1:6379/0" or'
+            ' "rediss://USER:PASSWORD@redis.example.org:6379/0", with % codes for : / ? # @ in the password'
+        )
+    return text
+
+
+def state_path(url: str) -> str | None:
+    """Return the path of the SQLite file in a URL that `state_url` has accepted; None for a server."""
+    return url.removeprefix(f"{_SQLITE}/") if url.startswith(_SQLITE) else None
 
 
 def web_url(value: object) -> str:
     """Return an http or https URL. Its text may be a secret and is never repeated in an error."""
-    text = plain_text(value, "https://alerts.example.org/hook") if isinstance(value, str) else ""
+    text = value.strip() if isinstance(value, str) else ""
     try:
         parts = urlsplit(text)
-        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and " " not in text:
-            return text
+        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
-        pass
-    raise ValueError('is no URL; write http:// or https://, for example "https://alerts.example.org/hook"')
+        is_whole = False
+    if not is_whole or " " in text or not text.isprintable():
+        raise ValueError('is no URL; write http:// or https://, for example "https://alerts.example.org/hook"')
+    return text
 
 
 def masked_url(url: str) -> str:
-    """Return a URL without what may be a secret: user, path and query."""
+    """Return a URL without what may be a secret: user, password, path and query. A Redis database is none."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/***"
+    user, _, host = parts.netloc.rpartition("@")
+    if url.startswith(_REDIS):
+        return f"{parts.scheme}://{'***@' if user else ''}{host}{parts.path}{'?***' if parts.query else ''}"
+    return f"{parts.scheme}://{host}/***"
 
 
 def header_sign(value: object) -> str:
@@ -360,7 +395,7 @@ def whole_number(value: Any) -> Any:
 Domain: TypeAlias = Annotated[str, PlainValidator(domain_name)]
 HostName: TypeAlias = Annotated[str, PlainValidator(host_name)]
 MailAddress: TypeAlias = Annotated[str, PlainValidator(mail_address)]
-AccountName: TypeAlias = Annotated[str, PlainValidator(account_name)]
+AccountName: TypeAlias = Annotated[str, PlainValidator(account)]
 Address: TypeAlias = Annotated[IpAddress, PlainValidator(ip_address)]
 Network: TypeAlias = Annotated[IpNetwork, PlainValidator(ip_network)]
 Duration: TypeAlias = Annotated[float, PlainValidator(duration_seconds)]

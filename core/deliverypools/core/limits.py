@@ -1,0 +1,328 @@
+"""Sending limits: which ones hold for a message, what they look at, and which of them it exceeds.
+
+All of it is pure: a store counts a `Tally` in one step and returns what the windows held before, `judge` compares.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from deliverypools.core.accounts import Account
+from deliverypools.core.addresses import domain_of
+from deliverypools.core.facts import Answer, Finding, Ingress, printable
+from deliverypools.core.outbound_policies import policy_for
+from deliverypools.core.settings import Limits, OutboundPolicy, Settings
+from deliverypools.core.tallies import DAY, HOUR, MINUTE, Entry, Tally, Used, Window
+
+HIGH_RISK: Final = "high-risk"
+RESTRICT: Final = "restrict"
+RESTRICT_UNTIL_TOMORROW: Final = "restrict-until-tomorrow"
+ALERT: Final = "alert"
+RESTRICTING: Final = (RESTRICT, RESTRICT_UNTIL_TOMORROW)
+_BY_WEIGHT: Final = (RESTRICT, RESTRICT_UNTIL_TOMORROW, HIGH_RISK, ALERT)
+
+# Streams of an account (and of a tenant: EXTERNAL and SPAM).
+EXTERNAL: Final = "external"
+INTERNAL: Final = "internal"
+MESSAGES: Final = "messages"
+SPAM: Final = "spam"
+REFUSED: Final = "refused"
+FIRST_TIME_RECIPIENTS: Final = "first-time-recipients"
+CLIENT_ADDRESSES: Final = "client-addresses"
+
+SPAM_CEILINGS: Final = ("verdicts_per_account_per_hour", "verdicts_per_tenant_per_hour")
+
+_SPANS: Final = {DAY: "24 hours", HOUR: "an hour", MINUTE: "a minute"}
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one message costs the account that answers for it."""
+
+    account: Account
+    internal: int
+    """Recipients in accepted domains."""
+    external: int
+
+    @property
+    def recipients(self) -> int:
+        """Return the number of recipients."""
+        return self.internal + self.external
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A number that a window may hold at most."""
+
+    name: str
+    """As in the settings: `recipients_per_day`."""
+    what: str
+    """What is counted, in the plural."""
+    most: int
+    cost: int
+    """What this message adds."""
+    window: Window | None
+    """None: only the message itself counts."""
+    action: str
+    """What happens beyond: one of `outbound_policies.over_limit`."""
+    policy: str = ""
+    """Name of the outbound policy; "" for a service limit."""
+    of: Window | None = None
+    """Where it is a share: `most` is a percentage of what this window holds."""
+    minimum: int = 0
+    """Where it is a share: fewer than so many never exceed it."""
+    is_sign: bool = False
+    """A sign of a compromised account, not a quantity that somebody was allotted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """A limit that a message exceeds."""
+
+    limit: Limit
+    used: int
+    """What the window held before the message."""
+    account: str
+
+    @property
+    def evidence(self) -> str:
+        """Say who, how much and beyond which limit."""
+        limit = self.limit
+        if limit.of:
+            return f"{printable(self.account)}: {self.used} {limit.what} in 24 hours, more than {limit.most} %"
+        whose = f" of policy {printable(limit.policy)}" if limit.policy else ""
+        if limit.window is None:
+            return f"{printable(self.account)}: {limit.cost} {limit.what}, the limit{whose} is {limit.most}"
+        more = f" and {limit.cost} more" if limit.cost else ""
+        span = _SPANS[limit.window.seconds]
+        return f"{printable(self.account)}: {self.used} {limit.what} in {span}{more}, the limit{whose} is {limit.most}"
+
+
+def charge_for(account: Account, recipients: Iterable[str], settings: Settings) -> Charge:
+    """Return what a message with these recipients costs: internal ones are in accepted domains."""
+    counted = [settings.is_accepted_domain(domain_of(recipient)) for recipient in recipients]
+    internal = sum(counted)
+    return Charge(account, internal, len(counted) - internal)
+
+
+def service_limits(ingress: Ingress, settings: Settings) -> Limits:
+    """Return the service limits: trusted networks have their own, everybody else has those of `[limits]`."""
+    return settings.limits.trusted if ingress is Ingress.TRUSTED else settings.limits
+
+
+def limits_for(charge: Charge, settings: Settings) -> tuple[Limit, ...]:
+    """Return the limits that hold for a message, in the order in which they are told.
+
+    Restricting an account is for its limits per hour and day. What is sent in a burst, or in one message, or what all
+    of a tenant sends together, leaves by high-risk and restricts nobody; nor does what strangers send to a mailbox that
+    forwards it.
+    """
+    service = service_limits(charge.account.ingress, settings)
+    policy = policy_for(charge.account, settings)
+    found = [
+        *_of_policy(charge, policy),
+        Limit(
+            name="recipients_per_day",
+            what="recipients",
+            most=service.recipients_per_day,
+            cost=charge.recipients,
+            window=recipients_window(charge.account, DAY),
+            action=HIGH_RISK if policy is None else _beyond_service_limit(policy, charge.account.ingress),
+        ),
+        Limit(
+            name="messages_per_minute",
+            what="messages",
+            most=service.messages_per_minute,
+            cost=1,
+            window=Window((stream(charge.account, MESSAGES),), MINUTE, MINUTE),
+            action=HIGH_RISK,
+        ),
+        Limit(
+            name="recipients_per_message",
+            what="recipients in one message",
+            most=service.recipients_per_message,
+            cost=charge.recipients,
+            window=None,
+            action=HIGH_RISK,
+        ),
+    ]
+    if charge.account.tenant:
+        found.append(
+            Limit(
+                name="external_recipients_per_tenant_per_day",
+                what=f"external recipients of {charge.account.tenant}",
+                most=service.external_recipients_per_tenant_per_day,
+                cost=charge.external,
+                window=Window((tenant_stream(charge.account, EXTERNAL),), DAY, DAY),
+                action=HIGH_RISK,
+            )
+        )
+    return (
+        *(limit for limit in found if limit.most and limit.cost),
+        *(limit for limit in _signs(charge.account, policy, settings) if limit.most),
+    )
+
+
+def _signs(account: Account, policy: OutboundPolicy | None, settings: Settings) -> Iterator[Limit]:
+    """Yield the thresholds beyond which an account looks compromised. They look at what was before this message."""
+    ceilings, suspicion = settings.spam.ceilings, settings.suspicion
+    action = HIGH_RISK if policy is None else _beyond_service_limit(policy, account.ingress)
+    sign = functools.partial(Limit, cost=0, is_sign=True)
+    yield sign(
+        name="verdicts_per_account_per_hour",
+        what="messages found to be spam",
+        most=ceilings.verdicts_per_account_per_hour,
+        window=Window((stream(account, SPAM),), HOUR, DAY),
+        action=action,
+    )
+    if account.tenant:
+        yield sign(
+            name="verdicts_per_tenant_per_hour",
+            what=f"messages of {account.tenant} found to be spam",
+            most=ceilings.verdicts_per_tenant_per_hour,
+            window=Window((tenant_stream(account, SPAM),), HOUR, DAY),
+            action=HIGH_RISK,
+        )
+    yield sign(
+        name="first_time_recipients_per_day",
+        what="first-time recipients",
+        most=suspicion.first_time_recipients_per_day,
+        window=Window((stream(account, FIRST_TIME_RECIPIENTS),), DAY, DAY),
+        action=action,
+    )
+    if account.ingress is Ingress.SUBMISSION:
+        yield sign(
+            name="client_addresses_per_hour",
+            what="client addresses",
+            most=suspicion.client_addresses_per_hour,
+            window=Window((stream(account, CLIENT_ADDRESSES),), HOUR, DAY),
+            action=action,
+        )
+    yield sign(
+        name="refused_recipients_percent",
+        what="recipients refused",
+        most=suspicion.refused_recipients_percent,
+        window=Window((stream(account, REFUSED),), DAY, DAY),
+        of=recipients_window(account, DAY),
+        minimum=suspicion.refused_recipients_minimum,
+        action=action,
+    )
+
+
+def _of_policy(charge: Charge, policy: OutboundPolicy | None) -> list[Limit]:
+    if policy is None:
+        return []
+    action = action_of(policy, charge.account.ingress)
+    account = charge.account
+    return [
+        Limit(
+            name="external_recipients_per_hour",
+            what="external recipients",
+            most=policy.external_recipients_per_hour,
+            cost=charge.external,
+            window=Window((stream(account, EXTERNAL),), HOUR, DAY),
+            action=action,
+            policy=policy.name,
+        ),
+        Limit(
+            name="internal_recipients_per_hour",
+            what="internal recipients",
+            most=policy.internal_recipients_per_hour,
+            cost=charge.internal,
+            window=Window((stream(account, INTERNAL),), HOUR, DAY),
+            action=action,
+            policy=policy.name,
+        ),
+        Limit(
+            name="recipients_per_day",
+            what="recipients",
+            most=policy.recipients_per_day,
+            cost=charge.recipients,
+            window=recipients_window(account, DAY),
+            action=action,
+            policy=policy.name,
+        ),
+    ]
+
+
+def action_of(policy: OutboundPolicy, ingress: Ingress) -> str:
+    """Return what happens beyond a policy's limits. What strangers send to a forwarding mailbox restricts nobody."""
+    if ingress is Ingress.OUTSIDE and policy.over_limit != ALERT:
+        return HIGH_RISK
+    return policy.over_limit
+
+
+def _beyond_service_limit(policy: OutboundPolicy, ingress: Ingress) -> str:
+    """A policy that only watches makes no service limit void."""
+    action = action_of(policy, ingress)
+    return HIGH_RISK if action == ALERT else action
+
+
+def stream(account: Account, name: str) -> str:
+    """Return a stream of an account."""
+    return f"{account.key}/{name}"
+
+
+def tenant_stream(account: Account, name: str) -> str:
+    """Return the stream of a tenant. Trusted clients are counted apart here too."""
+    kind = "trusted" if account.ingress is Ingress.TRUSTED else "tenant"
+    return f"{kind}-tenant:{account.tenant}/{name}"
+
+
+def recipients_window(account: Account, seconds: int) -> Window:
+    """Return the window of all recipients of an account."""
+    return Window((stream(account, EXTERNAL), stream(account, INTERNAL)), seconds, DAY)
+
+
+def tally_of(charge: Charge, limits: Sequence[Limit]) -> Tally:
+    """Return what a message adds, and the windows of the limits, in their order.
+
+    What no limit of today looks at is counted where it costs little, so that a limit set at noon knows the morning.
+    """
+    account = charge.account
+    windows = tuple(window for limit in limits for window in (limit.window, limit.of) if window)
+    watched = {name for window in windows for name in window.streams}
+    entries = [
+        Entry(stream(account, EXTERNAL), charge.external, DAY),
+        Entry(stream(account, INTERNAL), charge.internal, DAY),
+        *(
+            Entry(name, amount, keep)
+            for name, amount, keep in (
+                (stream(account, MESSAGES), 1, MINUTE),
+                (tenant_stream(account, EXTERNAL), charge.external, DAY),
+            )
+            if name in watched
+        ),
+    ]
+    return Tally(tuple(entry for entry in entries if entry.amount), windows)
+
+
+def judge(limits: Sequence[Limit], used: Used, account: str) -> tuple[Exceeded, ...]:
+    """Return the limits that a message exceeds; `used` is what the windows of `tally_of` held before it."""
+    held = iter(used)
+    exceeded = []
+    for limit in limits:
+        before = next(held, 0) if limit.window else 0
+        if limit.of:
+            whole = next(held, 0)
+            is_beyond = before >= limit.minimum and before * 100 > limit.most * whole
+        else:
+            is_beyond = before + limit.cost > limit.most
+        if is_beyond:
+            exceeded.append(Exceeded(limit, before, account))
+    return tuple(exceeded)
+
+
+def action_for(exceeded: Sequence[Exceeded]) -> str:
+    """Return the gravest action among the limits exceeded, "" for none."""
+    actions = {one.limit.action for one in exceeded}
+    return next((action for action in _BY_WEIGHT if action in actions), "")
+
+
+def over_limit(exceeded: Sequence[Exceeded]) -> Finding:
+    """Return the answer that goes into the ticket: a limit that is only watched (`alert`) changes no pool."""
+    reasons = [one.evidence for one in exceeded if one.limit.action != ALERT]
+    return Finding(Answer.YES, "; ".join(reasons)) if reasons else Finding(Answer.NO)
