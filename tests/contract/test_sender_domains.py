@@ -11,7 +11,7 @@ import dns.rdatatype
 import pytest
 
 from deliverypools.adapters.sender_domains import LAST_KNOWN_SECONDS, SenderDomains
-from deliverypools.adapters.state import State
+from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.core.facts import Answer, Finding
 from deliverypools.core.settings import Settings
 from deliverypools.lab.dns_server import DnsFailure, DnsServer
@@ -87,7 +87,7 @@ def clock():
 def domains(dns_server, clock, tmp_path):
     """Make SenderDomains, each without anything in its cache, all with the same state."""
     with contextlib.ExitStack() as stack:
-        state = State(str(tmp_path / "state.db"), clock)
+        state = SQLiteState(str(tmp_path / "state.db"), clock)
         stack.callback(state.close)
 
         def make(**dns):

@@ -1,377 +1,153 @@
-"""The state that all processes of a host share: one SQLite file (WAL).
+"""What all processes of a host, or of several, share: counters, restricted accounts, decisions, notices to send.
 
-Every method is one transaction, so that two processes never both take the last recipient of a limit. Whatever goes
-wrong with the file raises `StateUnavailable` within about two seconds; the next call tries again from the beginning.
+`open_state` opens the store that the settings name: one SQLite file, or a Redis server. Both keep this contract
+(tests/contract/test_state.py). Every call is one step: whoever else calls at the same time comes before it or after it.
+Every method raises `StateUnavailable`, within about two seconds, when the store cannot be read or written; nothing was
+changed then, and the next call tries again from the beginning.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final, Protocol
 
-from limits import RateLimitItem, RateLimitItemPerDay
-from limits.strategies import MovingWindowRateLimiter
+from deliverypools.core.accounts import Account
+from deliverypools.core.facts import Finding
+from deliverypools.core.records import DecisionRecord
+from deliverypools.core.restrictions import Restriction
+from deliverypools.core.settings import Settings
+from deliverypools.core.tallies import Tally, Used, Window
 
-from deliverypools.adapters import counters
-from deliverypools.core.facts import Answer, Finding, Ingress
-
-_SCHEMA_VERSION = 1
-_BUSY_SECONDS = 2.0
-_TRY_AGAIN_SECONDS = 0.02
-_DAY = 86_400
-_PRUNE_EVERY_SECONDS = 300.0
-
-RESERVATION_SECONDS = 600.0
+RESERVATION_SECONDS: Final = 600.0
 """What was reserved and not committed for so long has lapsed: another milter refused, or the client vanished."""
-_CHARGE_SECONDS = 30 * _DAY
-"""A message is charged once in this time, however often it is retried or requeued: longer than any ticket lives."""
-
-_SCHEMA = (
-    counters.SCHEMA
-    + """
-CREATE TABLE IF NOT EXISTS reservations (
-    queue_id TEXT PRIMARY KEY, instance TEXT NOT NULL, account TEXT NOT NULL, recipients INTEGER NOT NULL,
-    bucket INTEGER NOT NULL, answer TEXT NOT NULL, evidence TEXT NOT NULL, expires_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS reservations_by_expiry ON reservations (expires_at);
-CREATE TABLE IF NOT EXISTS charges (
-    ticket_id TEXT PRIMARY KEY, answer TEXT NOT NULL, evidence TEXT NOT NULL, expires_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS charges_by_expiry ON charges (expires_at);
-CREATE TABLE IF NOT EXISTS ticket_uses (
-    ticket_id TEXT NOT NULL, queue_id TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (ticket_id, queue_id)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ticket_uses_by_expiry ON ticket_uses (expires_at);
-CREATE TABLE IF NOT EXISTS sender_domains (
-    domain TEXT PRIMARY KEY, answer TEXT NOT NULL, evidence TEXT NOT NULL, expires_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS sender_domains_by_expiry ON sender_domains (expires_at);
-"""
-)
 
 
 class StateUnavailable(Exception):  # noqa: N818  (it is a condition that passes)
     """The state cannot be read or written now."""
 
 
-class _PerDay(RateLimitItemPerDay):
-    """A limit per day whose counters stay when an operator changes the number."""
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A message that is about to be accepted."""
 
-    def key_for(self, *identifiers: bytes | str | float) -> str:
-        return "/".join(("recipients-per-day", *map(str, identifiers)))
+    queue_id: str
+    instance: str | None
+    """The policy protocol's `instance`; None is any: the milter does not know it."""
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """So many recipients, to be counted for an account under a daily limit (0: counted, never too many).
+class Notice:
+    """Something that is to be sent to an administrator, once."""
 
-    Accounts are counted apart by how the mail came in: a trusted client that writes a user's address into its
-    envelope does not use up what the user may send.
-    """
-
-    ingress: Ingress
-    account: str
-    recipients: int
-    recipients_per_day: int
-
-    @property
-    def key(self) -> str:
-        """Return the name under which it is counted."""
-        return account_key(self.ingress, self.account)
+    notice_id: str
+    channel: str
+    payload: str
+    attempts: int
+    """How often it has been claimed before."""
 
 
-def account_key(ingress: Ingress, account: str) -> str:
-    """Return the name under which an account's mail of one kind is counted."""
-    return f"{ingress.value}:{account}"
+class State(Protocol):
+    """The contract of the stores. Threads of one process share one State; a forked child makes its own."""
 
+    def reserve(self, reservations: Sequence[Reservation]) -> list[Used]:
+        """Count messages that are about to be accepted, until they are committed or lapse, one after the other.
 
-class State:
-    """The shared state. Threads of one process share one connection; a forked child makes its own State."""
-
-    def __init__(self, path: str, clock: Callable[[], float]) -> None:
-        self._path = path
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._file_id: tuple[int, int] | None = None
-        self._depth = 0
-        self._pruned_at = clock()
-        self._counters = counters.SQLiteCounters(self._transaction, clock)
-        self._limiter = MovingWindowRateLimiter(self._counters)
-
-    def reserve(self, queue_id: str, instance: str | None, charge: Charge) -> Finding:
-        """Count a message that is about to be accepted, until it is committed or lapses; tell if it is over the limit.
-
-        Asked again about the same message (queue id and instance), the answer is the same and nothing is added.
-        `instance` None is any: the milter does not know it.
-
-        Raises:
-            StateUnavailable: nothing was counted.
+        Returns what the windows held before each. Asked again about the same message (queue id, instance and tally),
+        the answer is the same and nothing is added; another tally under the same queue id takes the place of the first.
         """
-        with self._transaction() as connection:
-            self._lapse(connection)
-            row = connection.execute(
-                "SELECT instance, account, recipients, answer, evidence FROM reservations WHERE queue_id = ?",
-                (queue_id,),
-            ).fetchone()
-            if row and row[1:3] == (charge.key, charge.recipients) and instance in (None, row[0]):
-                return Finding(Answer(row[3]), row[4])
-            if row:
-                self._give_back(connection, queue_id)
-            bucket, finding = self._count(charge)
-            connection.execute(
-                "INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(queue_id, instance or "", charge.key, charge.recipients, bucket),
-                    *(finding.answer.value, finding.evidence, self._clock() + RESERVATION_SECONDS),
-                ),
-            )
-            return finding
 
-    def commit(self, queue_id: str, charge: Charge) -> Finding:
-        """Make a reservation final with the recipients that were accepted; tell if the message is over the limit.
+    def commit(self, queue_id: str, tally: Tally) -> Used:
+        """Make a reservation final; return what the windows held before it.
 
-        Without a reservation of this account (the policy service was down) the message is counted now.
-
-        Raises:
-            StateUnavailable: the reservation stands as it was, and will lapse.
+        Where another tally was reserved, or none (the policy service was down), the message is counted now.
         """
-        with self._transaction() as connection:
-            self._lapse(connection)
-            row = connection.execute(
-                "SELECT recipients, bucket, answer, evidence FROM reservations WHERE queue_id = ? AND account = ?",
-                (queue_id, charge.key),
-            ).fetchone()
-            if row is None:
-                return self._count(charge)[1]
-            reserved, bucket, answer, evidence = row
-            if reserved > charge.recipients:
-                self._counters.give_back(_key(charge.key), bucket, reserved - charge.recipients)
-            elif reserved < charge.recipients:
-                self._counters.add(_key(charge.key), _DAY, charge.recipients - reserved)
-            connection.execute("DELETE FROM reservations WHERE queue_id = ?", (queue_id,))
-            return Finding(Answer(answer), evidence)
 
     def cancel(self, queue_id: str) -> None:
-        """Give a reservation back at once.
+        """Give a reservation back at once."""
 
-        Raises:
-            StateUnavailable: it stands, and will lapse.
+    def count(self, tally: Tally) -> Used:
+        """Count; return what the windows held before."""
+
+    def count_once(self, name: str, tally: Tally) -> Used:
+        """Count, once for a name in 30 days; return what the windows held before it was first counted."""
+
+    def used(self, windows: Sequence[Window]) -> Used:
+        """Return what windows hold now, reservations included."""
+
+    def see(self, name: str, members: Collection[str], keep_seconds: float, *, renew: bool) -> int:
+        """Note for `keep_seconds` that things were seen; return how many of them are new.
+
+        With `renew` the time begins again for what was seen already.
         """
-        with self._transaction() as connection:
-            if connection.execute("SELECT 1 FROM reservations WHERE queue_id = ?", (queue_id,)).fetchone():
-                self._give_back(connection, queue_id)
 
-    def charge_once(self, ticket_id: str, charge: Charge) -> Finding:
-        """Count a message that was not counted when it was accepted, once for all its passes; tell if it is over.
-
-        Raises:
-            StateUnavailable: nothing was counted.
-        """
-        with self._transaction() as connection:
-            self._lapse(connection)
-            row = connection.execute(
-                "SELECT answer, evidence FROM charges WHERE ticket_id = ?", (ticket_id,)
-            ).fetchone()
-            if row:
-                return Finding(Answer(row[0]), row[1])
-            finding = self._count(charge)[1]
-            connection.execute(
-                "INSERT INTO charges VALUES (?, ?, ?, ?)",
-                (ticket_id, finding.answer.value, finding.evidence, self._clock() + _CHARGE_SECONDS),
-            )
-            return finding
+    def first_time(self, name: str, keep_seconds: float) -> bool:
+        """Tell whether a name was not asked about in the last `keep_seconds`, or what then counted."""
 
     def use_ticket(self, ticket_id: str, queue_id: str, most_uses: int, lifetime_seconds: float) -> bool:
-        """Note that a queue file carries this ticket; tell whether that is within the uses it may have.
-
-        Raises:
-            StateUnavailable: nothing was noted.
-        """
-        with self._transaction() as connection:
-            self._prune(connection)
-            added = connection.execute(
-                "INSERT OR IGNORE INTO ticket_uses VALUES (?, ?, ?)",
-                (ticket_id, queue_id, self._clock() + lifetime_seconds),
-            ).rowcount
-            if not added:
-                return True
-            (uses,) = connection.execute(
-                "SELECT COUNT(*) FROM ticket_uses WHERE ticket_id = ?", (ticket_id,)
-            ).fetchone()
-            return bool(uses <= most_uses)
+        """Note that a queue file carries this ticket; tell whether that is within the uses it may have."""
 
     def remember_sender_domain(self, domain: str, finding: Finding, keep_seconds: float) -> None:
-        """Keep what DNS said about a domain.
-
-        Raises:
-            StateUnavailable: nothing was kept.
-        """
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO sender_domains VALUES (?, ?, ?, ?)",
-                (domain, finding.answer.value, finding.evidence, self._clock() + keep_seconds),
-            )
+        """Keep what DNS said about a domain."""
 
     def last_known_sender_domain(self, domain: str) -> Finding | None:
-        """Return what DNS last said about a domain, if that is still kept.
+        """Return what DNS last said about a domain, if that is still kept."""
 
-        Raises:
-            StateUnavailable: it cannot be told.
+    def restrictions_on(self, accounts: Sequence[Account]) -> list[Restriction | None]:
+        """Return for each account the restriction that closes its way of sending now, or None."""
+
+    def restrictions(self) -> list[Restriction]:
+        """Return all restrictions in effect, oldest first."""
+
+    def restrict(self, restriction: Restriction, *, by_hand: bool = False) -> Restriction | None:
+        """Restrict an account; return what is in effect then, of the same account and way of sending.
+
+        One without end replaces one that ends, otherwise an earlier one stands. None: an administrator has released the
+        account on the same day (UTC) as `restriction.since`, and only `by_hand` may restrict it again.
         """
-        with self._transaction() as connection:
-            row = connection.execute(
-                "SELECT answer, evidence FROM sender_domains WHERE domain = ? AND expires_at > ?",
-                (domain, self._clock()),
-            ).fetchone()
-            return Finding(Answer(row[0]), row[1]) if row else None
 
-    def recipients_in_last_day(self, ingress: Ingress, account: str) -> int:
-        """Return how many recipients are counted for an account in the last 24 hours, reservations included.
+    def release(self, account: str) -> list[Restriction]:
+        """End all restrictions of an account, and restrict it no more that day (UTC).
 
-        Raises:
-            StateUnavailable: it cannot be told.
+        Returns those that were in effect.
         """
-        with self._transaction() as connection:
-            self._lapse(connection)
-            return self._counters.used(_key(account_key(ingress, account)), _DAY)
+
+    def was_released_today(self, account: str) -> bool:
+        """Tell whether an administrator has released the account today (UTC)."""
+
+    def record(self, record: DecisionRecord, keep_seconds: float) -> None:
+        """Write a row of the decision log, in the place of one about the same queue file of the same host."""
+
+    def record_of(self, host: str, queue_id: str) -> DecisionRecord | None:
+        """Return what is on record about a queue file."""
+
+    def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
+        """Return what is on record about an account's mail, newest first, of all hosts and ways of sending."""
+
+    def post(self, once: str, keep_seconds: float, notices: Sequence[tuple[str, str]]) -> bool:
+        """Put notices (channel, payload) into the outbox unless that was done under the same name in `keep_seconds`."""
+
+    def claim_notices(self, most: int, lease_seconds: float) -> list[Notice]:
+        """Return notices that are due, oldest first; nobody else gets them before the lease has passed."""
+
+    def settle_notice(self, notice_id: str) -> None:
+        """Drop a notice: it was sent, or given up."""
+
+    def postpone_notice(self, notice_id: str, due_at: float) -> None:
+        """Make a notice due at a time (seconds since the epoch)."""
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _count(self, charge: Charge) -> tuple[int, Finding]:
-        key, limit = _key(charge.key), charge.recipients_per_day
-        item: RateLimitItem = _PerDay(max(1, limit))
-        used = self._counters.used(key, _DAY)
-        within = limit == 0 or self._limiter.test(item, charge.key, cost=charge.recipients)
-        # Counted whether it is within the limit or not: what went by high-risk was sent all the same.
-        bucket = self._counters.add(key, _DAY, charge.recipients)
-        if within:
-            return bucket, Finding(Answer.NO)
-        return bucket, Finding(
-            Answer.YES,
-            f"{charge.account}: {used} recipients in 24 hours and {charge.recipients} more, the limit is {limit}",
-        )
-
-    def _give_back(self, connection: sqlite3.Connection, queue_id: str) -> None:
-        account, recipients, bucket = connection.execute(
-            "DELETE FROM reservations WHERE queue_id = ? RETURNING account, recipients, bucket", (queue_id,)
-        ).fetchone()
-        self._counters.give_back(_key(account), bucket, recipients)
-
-    def _lapse(self, connection: sqlite3.Connection) -> None:
-        lapsed = connection.execute(
-            "SELECT queue_id FROM reservations WHERE expires_at < ?", (self._clock(),)
-        ).fetchall()
-        for (queue_id,) in lapsed:
-            self._give_back(connection, queue_id)
-        self._prune(connection)
-
-    def _prune(self, connection: sqlite3.Connection) -> None:
-        now = self._clock()
-        if abs(now - self._pruned_at) < _PRUNE_EVERY_SECONDS:
-            return
-        self._pruned_at = now
-        self._counters.prune()
-        for table in ("charges", "ticket_uses", "sender_domains"):
-            connection.execute(f"DELETE FROM {table} WHERE expires_at < ?", (now,))  # noqa: S608  (our own names)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        if not self._lock.acquire(timeout=_BUSY_SECONDS):
-            raise StateUnavailable(f"{self._path}: busy")
-        try:
-            if self._connection is not None and self._depth:
-                yield self._connection
-            else:
-                with self._outermost_transaction() as connection:
-                    yield connection
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def _outermost_transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = self._current_connection()
-            connection.execute("BEGIN IMMEDIATE")
-        except (sqlite3.Error, OSError) as error:
-            self.close()
-            raise StateUnavailable(f"{self._path}: {error}") from error
-        self._depth = 1
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            # A connection that failed is given up: the file may have been replaced or repaired by the next call.
-            self.close()
-            raise StateUnavailable(f"{self._path}: {error}") from error
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        finally:
-            self._depth = 0
-
-    def _current_connection(self) -> sqlite3.Connection:
-        """Return the connection to the file that is at the path now: in one that was replaced we would count alone."""
-        if self._connection is not None and self._file_id != _file_id(self._path):
-            self.close()
-        if self._connection is None:
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _open(self._path)
-            self._file_id = _file_id(self._path)
-        return self._connection
+        """Close the store."""
 
 
-def _open(path: str) -> sqlite3.Connection:
-    """Open the file and make sure of its tables.
+def open_state(settings: Settings, clock: Callable[[], float]) -> State:
+    """Return the store that the settings name. Nothing is opened before the first call."""
+    if settings.state_path is not None:
+        from deliverypools.adapters.sqlite_state import SQLiteState  # noqa: PLC0415
 
-    Changing the journal mode of a new file does not wait for others that make it too, so that is tried again.
-    """
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            _prepare(connection)
-        except sqlite3.OperationalError as error:
-            connection.close()
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            select.select([], [], [], _TRY_AGAIN_SECONDS)
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
+        return SQLiteState(settings.state_path, clock)
+    # Costs a tenth of a second to import, and hosts without a server need not have it.
+    from deliverypools.adapters.redis_state import RedisState  # noqa: PLC0415
 
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > _SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"written by a newer version (schema {version}, ours is {_SCHEMA_VERSION})")
-    if version < _SCHEMA_VERSION:
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-
-
-def _file_id(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116  (asked at each transaction)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _key(account: str) -> str:
-    return _PerDay(1).key_for(account)
+    return RedisState(settings.state, clock)

@@ -1,0 +1,99 @@
+"""What follows when an account is over a limit: it is told once, and restricted where its policy says so.
+
+The one place for that: the policy service, and each pass of the milter, come here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from deliverypools.adapters.state import State
+from deliverypools.core.accounts import Account
+from deliverypools.core.alerts import Alert, Event
+from deliverypools.core.limits import HIGH_RISK, RESTRICT_UNTIL_TOMORROW, RESTRICTING, Exceeded
+from deliverypools.core.outbound_policies import policy_for
+from deliverypools.core.restrictions import Restriction, following_day
+from deliverypools.core.settings import Settings
+from deliverypools.core.tallies import DAY
+
+MAIL = "mail"
+WEBHOOK = "webhook"
+_ONCE_SECONDS = 2.0 * DAY
+"""Alerts are told once a day; their names hold the day."""
+
+_log = logging.getLogger(__name__)
+
+
+def enforce(
+    exceeded: Sequence[Exceeded],
+    account: Account,
+    *,
+    settings: Settings,
+    state: State,
+    now: float,
+) -> Restriction | None:
+    """Tell the administrators about limits that were exceeded; return the restriction that follows, if one does.
+
+    None where the limits ask for none, or where an administrator has released the account today.
+
+    Raises:
+        StateUnavailable: some of it may not have been done; the next message over the limit does it.
+    """
+    policy = policy_for(account, settings)
+    effect: Restriction | None = None
+    for one in exceeded:
+        alert = Alert(
+            event=Event.SUSPICIOUS if one.limit.is_sign else Event.LIMIT_EXCEEDED,
+            account=account.name,
+            ingress=account.ingress,
+            limit=one.limit.name,
+            most=one.limit.most,
+            used=one.used,
+            cost=one.limit.cost,
+            policy=one.limit.policy,
+            action=one.limit.action,
+            evidence=one.evidence,
+            at=now,
+            notify=policy.notify if policy else (),
+        )
+        # In shadow mode everything is told and nothing is done.
+        if one.limit.action in RESTRICTING and not settings.shadow:
+            restriction = _restrict(one, account, state, now)
+            if restriction is None:
+                # Released today: it may go on sending, by high-risk.
+                alert = replace(alert, action=HIGH_RISK)
+            else:
+                effect = restriction
+                alert = replace(alert, event=Event.ACCOUNT_RESTRICTED, until=restriction.until)
+        tell(alert, settings, state)
+    return effect
+
+
+def _restrict(one: Exceeded, account: Account, state: State, now: float) -> Restriction | None:
+    until = following_day(now) if one.limit.action == RESTRICT_UNTIL_TOMORROW else None
+    # The account's name stands before it in every text.
+    reason = one.evidence.removeprefix(f"{account.name}: ")
+    return state.restrict(
+        Restriction(account=account.name, ingress=account.ingress, since=now, until=until, reason=reason)
+    )
+
+
+def tell(alert: Alert, settings: Settings, state: State) -> bool:
+    """Put an alert into the outbox and the log, once for its event, account and day; tell whether it was new.
+
+    Raises:
+        StateUnavailable: nothing was told.
+    """
+    channels = []
+    if alert.notify or settings.alerts.mail_to:
+        channels.append(MAIL)
+    if settings.alerts.webhook:
+        channels.append(WEBHOOK)
+    payload = json.dumps(alert.to_dict())
+    is_new = state.post(alert.once, _ONCE_SECONDS, [(channel, payload) for channel in channels])
+    if is_new:
+        _log.warning("alert: %s: %s (action: %s)", alert.event, alert.evidence, alert.action)
+    return is_new

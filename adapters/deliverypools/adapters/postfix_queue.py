@@ -1,0 +1,160 @@
+"""Postfix's queue, by the commands that Postfix has for it: postqueue, postsuper, postkick, postconf.
+
+Queue ids go in by standard input, so any number of them is one call; the list of the queue is read line by line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from deliverypools.core.facts import printable
+from deliverypools.core.requeue import DEFERRED_QUEUE, HOLD_QUEUE, QueuedMessage
+
+_BCC_PARAMETERS: Final = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
+_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MOST_SECONDS: Final = 600.0
+"""For one command: a queue of some hundred thousand messages takes a minute or two to list or to move."""
+
+_DONE = re.compile(r"postsuper: (?P<queue_id>\w+): (?:placed on hold|released from hold|requeued)")
+
+
+class QueueError(Exception):
+    """The queue cannot be read or changed; the text says why."""
+
+
+class PostfixQueue:
+    """The queue of one Postfix instance."""
+
+    def __init__(self, config_directory: str | None = None) -> None:
+        """Name the instance by its configuration directory; None is the default one (postconf's, MAIL_CONFIG's)."""
+        self._instance = ["-c", config_directory] if config_directory else []
+        self._environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"}
+
+    def is_ours_to_change(self) -> bool:
+        """Tell whether this process may move queue files: root and Postfix's mail_owner may."""
+        if os.geteuid() == 0:
+            return True
+        try:
+            return pwd.getpwnam(self._parameter("mail_owner")).pw_uid == os.getuid()
+        except (KeyError, QueueError):
+            return False
+
+    def hostname(self) -> str:
+        """Return myhostname, under which the decision log knows this host's queue ids."""
+        return self._parameter("myhostname")
+
+    def bcc_parameters(self) -> tuple[str, ...]:
+        """Return which parameters add recipients to mail that comes in, requeued mail included."""
+        return tuple(name for name in _BCC_PARAMETERS if self._parameter(name))
+
+    def messages(self) -> Iterator[QueuedMessage]:
+        """Yield what is in the queue, as it is listed.
+
+        Raises:
+            QueueError: it cannot be listed, or not to its end.
+        """
+        command = ["postqueue", *self._instance, "-j"]
+        with tempfile.TemporaryFile() as complaints:
+            try:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=self._environment
+                )
+            except OSError as error:
+                raise QueueError(f"postqueue: {error.strerror}") from None
+            deadline = threading.Timer(_MOST_SECONDS, process.kill)
+            deadline.start()
+            try:
+                for line in process.stdout or ():
+                    yield _message(line)
+                status = process.wait()
+            finally:
+                deadline.cancel()
+                process.kill()
+                process.communicate()
+            complaints.seek(0)
+            if status != 0:
+                raise QueueError(_complaint("postqueue", status, complaints.read(10_000)))
+
+    def hold(self, queue_ids: Iterable[str]) -> set[str]:
+        """Put deferred messages on hold; return those that were.
+
+        Raises:
+            QueueError: some may have been.
+        """
+        return self._postsuper("-h", queue_ids, DEFERRED_QUEUE)
+
+    def let_go(self, queue_ids: Iterable[str]) -> set[str]:
+        """Take messages off hold; return those that were.
+
+        Raises:
+            QueueError: some may have been.
+        """
+        return self._postsuper("-H", queue_ids, HOLD_QUEUE)
+
+    def requeue(self, queue_ids: Iterable[str]) -> set[str]:
+        """Requeue messages that are on hold, and no others; return those that were.
+
+        Raises:
+            QueueError: some may have been.
+        """
+        return self._postsuper("-r", queue_ids, HOLD_QUEUE)
+
+    def wake_pickup(self) -> bool:
+        """Let pickup(8) take what was requeued at once; False: it could not be told, and looks once a minute."""
+        try:
+            self._run("postkick", "public", "pickup", "W")
+        except QueueError:
+            return False
+        return True
+
+    def _postsuper(self, option: str, queue_ids: Iterable[str], queue_name: str) -> set[str]:
+        given = "".join(f"{queue_id}\n" for queue_id in queue_ids)
+        if not given:
+            return set()
+        # What was done is told on standard error, a line a message.
+        said = self._run("postsuper", option, "-", queue_name, given=given).stderr
+        return {found["queue_id"] for line in said.splitlines() if (found := _DONE.fullmatch(line))}
+
+    def _parameter(self, name: str) -> str:
+        return self._run("postconf", "-xh", name).stdout.strip()
+
+    def _run(self, command: str, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        try:
+            done = subprocess.run(
+                [command, *self._instance, *arguments],
+                input=given,
+                text=True,
+                errors="replace",
+                capture_output=True,
+                check=False,
+                timeout=_MOST_SECONDS,
+                env=self._environment,
+            )
+        except subprocess.TimeoutExpired:
+            raise QueueError(f"{command}: not done within {_MOST_SECONDS:g} seconds") from None
+        except OSError as error:
+            raise QueueError(f"{command}: {error.strerror}; is Postfix installed here?") from None
+        if done.returncode != 0:
+            raise QueueError(_complaint(command, done.returncode, done.stderr[-10_000:].encode()))
+        return done
+
+
+def _message(line: bytes) -> QueuedMessage:
+    try:
+        entry = json.loads(line.decode(errors="replace"))
+        return QueuedMessage(str(entry["queue_id"]), str(entry["queue_name"]), float(entry["arrival_time"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise QueueError(f"postqueue -j: {printable(line.decode(errors='replace'))}") from None
+
+
+def _complaint(command: str, status: int, said: bytes) -> str:
+    lines = said.decode(errors="replace").strip().splitlines() or [f"exit status {status}"]
+    return printable(lines[-1] if lines[-1].startswith(command) else f"{command}: {lines[-1]}", 500)

@@ -1,0 +1,58 @@
+"""Checkpoints of a SQLite file beside the writing: else every so many commits one waits for two fsyncs.
+
+A checkpoint moves what was committed from the write-ahead log into the file. SQLite does that within a commit; a
+thread with a connection of its own does it here before that comes to pass, and keeps no writer waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from typing import Final
+
+_EVERY_CHANGES: Final = 500
+"""Rows; about as many pages of the log."""
+_EVERY_SECONDS: Final = 0.1
+_MOST_ATTEMPTS: Final = 10
+_LAST_RESORT_PAGES: Final = 8000
+"""32 MB of log: then a commit does it, as without us."""
+
+
+class Checkpoints:
+    """Makes checkpoints of the file at a path, for one connection that writes to it."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._thread: threading.Thread | None = None
+        self._changes = connection.total_changes
+        self._begun_at = 0.0
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")
+
+    def after_commit(self, connection: sqlite3.Connection) -> None:
+        """Begin a checkpoint if enough was written since the last one."""
+        if connection.total_changes - self._changes < _EVERY_CHANGES or (self._thread and self._thread.is_alive()):
+            return
+        now = time.monotonic()
+        if now - self._begun_at < _EVERY_SECONDS:
+            return
+        self._begun_at = now
+        self._changes = connection.total_changes
+        self._thread = threading.Thread(target=_checkpoint, args=(self._path,), name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for a checkpoint in progress: it is only a moment."""
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+
+def _checkpoint(path: str) -> None:
+    """Checkpoint until the log is empty: only then it is written from its beginning again, and does not grow."""
+    # Whatever is wrong with the file, the next transaction says.
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+        for _ in range(_MOST_ATTEMPTS):
+            is_busy, logged, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if is_busy or moved >= logged:
+                return

@@ -1,0 +1,575 @@
+"""The shared state in one SQLite file (WAL), for one Postfix host. The contract is in `state`.
+
+Every method is one transaction, so that two processes never both take the last recipient of a limit. Whatever goes
+wrong with the file raises `StateUnavailable` within about two seconds; the next call tries again from the beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+
+from deliverypools.adapters import sqlite_counters
+from deliverypools.adapters.sqlite_checkpoints import Checkpoints
+from deliverypools.adapters.sqlite_counters import PreparedTally, SQLiteCounters
+from deliverypools.adapters.state import RESERVATION_SECONDS, Notice, Reservation, StateUnavailable
+from deliverypools.core.accounts import Account
+from deliverypools.core.facts import Answer, Finding, Ingress
+from deliverypools.core.records import DecisionRecord
+from deliverypools.core.restrictions import Restriction, utc_day
+from deliverypools.core.tallies import DAY, Tally, Used, Window
+
+_SCHEMA_VERSION = 2
+_BUSY_SECONDS = 2.0
+_TRY_AGAIN_SECONDS = 0.02
+_ONCE_SECONDS = 30.0 * DAY
+_RELEASED_SECONDS = 2.0 * DAY
+_PRUNE_EVERY_WRITES = 64
+_PRUNE_EVERY_SECONDS = 10.0
+_MOST_PRUNED = 500
+"""Rows of each table in one go: more than are written between two goes, and done in a few milliseconds."""
+
+_SCHEMA = (
+    sqlite_counters.SCHEMA
+    + """
+DROP TABLE IF EXISTS reservations;
+DROP TABLE IF EXISTS charges;
+CREATE TABLE reservations (
+    queue_id TEXT PRIMARY KEY, instance TEXT NOT NULL, tally BLOB NOT NULL, used TEXT NOT NULL,
+    entries TEXT NOT NULL, expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX reservations_by_expiry ON reservations (expires_at);
+CREATE TABLE once (name TEXT PRIMARY KEY, used TEXT NOT NULL, expires_at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX once_by_expiry ON once (expires_at);
+CREATE TABLE seen (
+    name TEXT NOT NULL, member TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (name, member)
+) WITHOUT ROWID;
+CREATE INDEX seen_by_expiry ON seen (expires_at);
+CREATE TABLE IF NOT EXISTS ticket_uses (
+    ticket_id TEXT NOT NULL, queue_id TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (ticket_id, queue_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ticket_uses_by_expiry ON ticket_uses (expires_at);
+CREATE TABLE IF NOT EXISTS sender_domains (
+    domain TEXT PRIMARY KEY, answer TEXT NOT NULL, evidence TEXT NOT NULL, expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sender_domains_by_expiry ON sender_domains (expires_at);
+CREATE TABLE restrictions (
+    account TEXT NOT NULL, ingress TEXT NOT NULL, since REAL NOT NULL, until REAL, reason TEXT NOT NULL,
+    PRIMARY KEY (account, ingress)
+) WITHOUT ROWID;
+CREATE TABLE releases (
+    account TEXT NOT NULL, day TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (account, day)
+) WITHOUT ROWID;
+CREATE INDEX releases_by_expiry ON releases (expires_at);
+CREATE TABLE decisions (
+    queue_id TEXT NOT NULL, host TEXT NOT NULL, pass_name TEXT NOT NULL, at REAL NOT NULL, ingress TEXT NOT NULL,
+    account TEXT NOT NULL, pool TEXT NOT NULL, rule TEXT NOT NULL, reasons TEXT NOT NULL,
+    envelope_sender TEXT NOT NULL, recipients INTEGER NOT NULL, client_address TEXT NOT NULL, subject TEXT NOT NULL,
+    message_id TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (queue_id, host)
+) WITHOUT ROWID;
+CREATE INDEX decisions_by_account ON decisions (account, at);
+CREATE INDEX decisions_by_expiry ON decisions (expires_at);
+CREATE TABLE notices (
+    notice_id INTEGER PRIMARY KEY, channel TEXT NOT NULL, payload TEXT NOT NULL, attempts INTEGER NOT NULL,
+    due_at REAL NOT NULL
+);
+CREATE INDEX notices_by_time ON notices (due_at);
+"""
+)
+_PRUNED = {
+    "counters": "key, bucket",
+    "once": "name",
+    "seen": "name, member",
+    "ticket_uses": "ticket_id, queue_id",
+    "sender_domains": "domain",
+    "releases": "account, day",
+    "decisions": "queue_id, host",
+}
+_MOST_NAMES = 500
+"""In one statement."""
+_RECORD = ", ".join(DecisionRecord.__dataclass_fields__)
+
+
+class SQLiteState:
+    """The shared state. Threads of one process share one connection; a forked child makes its own SQLiteState."""
+
+    def __init__(self, path: str, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._file_id: tuple[int, int] | None = None
+        self._depth = 0
+        self._writes = 0
+        self._pruned_at = clock()
+        self._counters = SQLiteCounters(self._transaction, clock)
+
+    # ---- counting
+
+    def reserve(self, reservations: Sequence[Reservation]) -> list[Used]:
+        """Count messages that are about to be accepted; see `State.reserve`."""
+        now = self._clock()
+        with self._transaction() as connection:
+            self._lapse(connection, writes=len(reservations))
+            return [self._reserve(connection, one, now) for one in reservations]
+
+    def _reserve(self, connection: sqlite3.Connection, reservation: Reservation, now: float) -> Used:
+        queue_id, instance = reservation.queue_id, reservation.instance
+        prepared = PreparedTally(reservation.tally)
+        used = prepared.used(connection, now)
+        row = (
+            *(queue_id, instance or "", prepared.digest, json.dumps(used), prepared.entries),
+            now + RESERVATION_SECONDS,
+        )
+        is_new = connection.execute(
+            "INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
+        ).rowcount
+        if not is_new:
+            before = connection.execute(
+                "SELECT instance, tally, used FROM reservations WHERE queue_id = ?", (queue_id,)
+            ).fetchone()
+            if before[1] == prepared.digest and instance in (None, before[0]):
+                return tuple(json.loads(before[2]))
+            self._give_back(connection, queue_id)
+            return self._reserve(connection, reservation, now)
+        prepared.count(connection, now)
+        return used
+
+    def commit(self, queue_id: str, tally: Tally) -> Used:
+        """Make a reservation final; see `State.commit`."""
+        with self._transaction() as connection:
+            self._lapse(connection)
+            reserved = connection.execute(
+                "DELETE FROM reservations WHERE queue_id = ? AND tally = ? RETURNING used",
+                (queue_id, PreparedTally(tally).digest),
+            ).fetchall()
+            if reserved:
+                return tuple(json.loads(reserved[0][0]))
+            self._give_back(connection, queue_id)
+            return self._counters.tally(tally)
+
+    def cancel(self, queue_id: str) -> None:
+        """Give a reservation back at once."""
+        with self._transaction() as connection:
+            self._give_back(connection, queue_id)
+
+    def count(self, tally: Tally) -> Used:
+        """Count; return what the windows held before."""
+        with self._transaction() as connection:
+            self._lapse(connection)
+            return self._counters.tally(tally)
+
+    def count_once(self, name: str, tally: Tally) -> Used:
+        """Count, once for a name; see `State.count_once`."""
+        with self._transaction() as connection:
+            self._lapse(connection)
+            row = connection.execute(
+                "SELECT used FROM once WHERE name = ? AND expires_at > ?", (name, self._clock())
+            ).fetchone()
+            if row:
+                return tuple(json.loads(row[0]))
+            used = self._counters.tally(tally)
+            self._note_once(connection, name, _ONCE_SECONDS, json.dumps(used))
+            return used
+
+    def used(self, windows: Sequence[Window]) -> Used:
+        """Return what windows hold now, reservations included."""
+        with self._transaction() as connection:
+            self._lapse(connection)
+            return self._counters.used(windows)
+
+    def see(self, name: str, members: Collection[str], keep_seconds: float, *, renew: bool) -> int:
+        """Note that things were seen; see `State.see`."""
+        now = self._clock()
+        new = 0
+        with self._transaction() as connection:
+            self._prune(connection)
+            for member in set(members):
+                row = connection.execute(
+                    "SELECT 1 FROM seen WHERE name = ? AND member = ? AND expires_at > ?", (name, member, now)
+                ).fetchone()
+                new += row is None
+                if row is None or renew:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (name, member, now + keep_seconds)
+                    )
+        return new
+
+    def first_time(self, name: str, keep_seconds: float) -> bool:
+        """Tell whether a name was not asked about lately."""
+        with self._transaction() as connection:
+            self._prune(connection)
+            return self._first_time(connection, name, keep_seconds)
+
+    def _first_time(self, connection: sqlite3.Connection, name: str, keep_seconds: float) -> bool:
+        row = connection.execute(
+            "SELECT 1 FROM once WHERE name = ? AND expires_at > ?", (name, self._clock())
+        ).fetchone()
+        if row is None:
+            self._note_once(connection, name, keep_seconds, "[]")
+        return row is None
+
+    def _note_once(self, connection: sqlite3.Connection, name: str, keep_seconds: float, used: str) -> None:
+        connection.execute("INSERT OR REPLACE INTO once VALUES (?, ?, ?)", (name, used, self._clock() + keep_seconds))
+
+    def _give_back(self, connection: sqlite3.Connection, queue_id: str) -> None:
+        rows = connection.execute(
+            "DELETE FROM reservations WHERE queue_id = ? RETURNING entries, expires_at", (queue_id,)
+        )
+        for entries, expires_at in rows.fetchall():
+            self._counters.give_back(entries, expires_at - RESERVATION_SECONDS)
+
+    def _lapse(self, connection: sqlite3.Connection, *, writes: int = 1) -> None:
+        lapsed = connection.execute(
+            "SELECT queue_id FROM reservations WHERE expires_at < ?", (self._clock(),)
+        ).fetchall()
+        for (queue_id,) in lapsed:
+            self._give_back(connection, queue_id)
+        self._prune(connection, writes=writes)
+
+    # ---- tickets, sender domains
+
+    def use_ticket(self, ticket_id: str, queue_id: str, most_uses: int, lifetime_seconds: float) -> bool:
+        """Note that a queue file carries this ticket; tell whether that is within the uses it may have."""
+        with self._transaction() as connection:
+            self._prune(connection)
+            uses, is_one_of_them = connection.execute(
+                "SELECT COUNT(*), COALESCE(MAX(queue_id = ?), 0) FROM ticket_uses WHERE ticket_id = ?",
+                (queue_id, ticket_id),
+            ).fetchone()
+            if is_one_of_them:
+                return True
+            # What is refused leaves no trace: asked again, it would be taken for a use.
+            if uses >= most_uses:
+                return False
+            connection.execute(
+                "INSERT INTO ticket_uses VALUES (?, ?, ?)", (ticket_id, queue_id, self._clock() + lifetime_seconds)
+            )
+            return True
+
+    def remember_sender_domain(self, domain: str, finding: Finding, keep_seconds: float) -> None:
+        """Keep what DNS said about a domain."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO sender_domains VALUES (?, ?, ?, ?)",
+                (domain, finding.answer.value, finding.evidence, self._clock() + keep_seconds),
+            )
+
+    def last_known_sender_domain(self, domain: str) -> Finding | None:
+        """Return what DNS last said about a domain, if that is still kept."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT answer, evidence FROM sender_domains WHERE domain = ? AND expires_at > ?",
+                (domain, self._clock()),
+            ).fetchone()
+            return Finding(Answer(row[0]), row[1]) if row else None
+
+    # ---- restricted accounts
+
+    def restrictions_on(self, accounts: Sequence[Account]) -> list[Restriction | None]:
+        """Return for each account the restriction that closes its way of sending now, or None."""
+        with self._reading() as connection:
+            found = _restrictions_of({account.name for account in accounts}, connection, self._clock())
+        return [
+            next((one for one in found.get(account.name, ()) if one.concerns(account.ingress)), None)
+            for account in accounts
+        ]
+
+    def restrictions(self) -> list[Restriction]:
+        """Return all restrictions in effect, oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM restrictions WHERE until IS NULL OR until > ? ORDER BY since, account", (self._clock(),)
+            ).fetchall()
+            return [_restriction(row) for row in rows]
+
+    def restrict(self, restriction: Restriction, *, by_hand: bool = False) -> Restriction | None:
+        """Restrict an account; see `State.restrict`."""
+        account, ingress = restriction.account, restriction.ingress or ""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM restrictions WHERE until <= ?", (self._clock(),))
+            released = connection.execute(
+                "SELECT 1 FROM releases WHERE account = ? AND day = ?", (account, utc_day(restriction.since))
+            ).fetchone()
+            if released and not by_hand:
+                return None
+            row = connection.execute(
+                "SELECT * FROM restrictions WHERE account = ? AND ingress = ?", (account, ingress)
+            ).fetchone()
+            standing = _restriction(row) if row else None
+            if standing and (standing.until is None or restriction.until is not None):
+                return standing
+            connection.execute(
+                "INSERT OR REPLACE INTO restrictions VALUES (?, ?, ?, ?, ?)",
+                (account, ingress, restriction.since, restriction.until, restriction.reason),
+            )
+            return restriction
+
+    def release(self, account: str) -> list[Restriction]:
+        """End all restrictions of an account; see `State.release`."""
+        now = self._clock()
+        with self._transaction() as connection:
+            rows = connection.execute("DELETE FROM restrictions WHERE account = ? RETURNING *", (account,)).fetchall()
+            connection.execute(
+                "INSERT OR IGNORE INTO releases VALUES (?, ?, ?)", (account, utc_day(now), now + _RELEASED_SECONDS)
+            )
+            ended = [_restriction(row) for row in rows]
+            return [restriction for restriction in ended if restriction.is_in_effect(now)]
+
+    def was_released_today(self, account: str) -> bool:
+        """Tell whether an administrator has released the account today (UTC)."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM releases WHERE account = ? AND day = ?", (account, utc_day(self._clock()))
+            ).fetchone()
+            return row is not None
+
+    # ---- the decision log
+
+    def record(self, record: DecisionRecord, keep_seconds: float) -> None:
+        """Write a row of the decision log."""
+        with self._transaction() as connection:
+            self._prune(connection)
+            connection.execute(
+                f"INSERT OR REPLACE INTO decisions ({_RECORD}, expires_at)"  # noqa: S608  (our own names)
+                f" VALUES ({'?, ' * len(DecisionRecord.__dataclass_fields__)}?)",
+                (*astuple(record), self._clock() + keep_seconds),
+            )
+
+    def record_of(self, host: str, queue_id: str) -> DecisionRecord | None:
+        """Return what is on record about a queue file."""
+        with self._reading() as connection:
+            row = connection.execute(
+                f"SELECT {_RECORD} FROM decisions WHERE queue_id = ? AND host = ?",  # noqa: S608
+                (queue_id, host),
+            ).fetchone()
+            return _record(row) if row else None
+
+    def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
+        """Return what is on record about an account's mail, newest first."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_RECORD} FROM decisions WHERE account = ? AND at >= ? ORDER BY at DESC LIMIT ?",  # noqa: S608
+                (account, since, most),
+            ).fetchall()
+            return [_record(row) for row in rows]
+
+    # ---- the outbox
+
+    def post(self, once: str, keep_seconds: float, notices: Sequence[tuple[str, str]]) -> bool:
+        """Put notices into the outbox, once; see `State.post`."""
+        with self._transaction() as connection:
+            self._prune(connection)
+            if not self._first_time(connection, once, keep_seconds):
+                return False
+            connection.executemany(
+                "INSERT INTO notices (channel, payload, attempts, due_at) VALUES (?, ?, 0, ?)",
+                [(channel, payload, self._clock()) for channel, payload in notices],
+            )
+            return True
+
+    def claim_notices(self, most: int, lease_seconds: float) -> list[Notice]:
+        """Return notices that are due; see `State.claim_notices`."""
+        now = self._clock()
+        with self._reading() as connection:
+            if not connection.execute("SELECT 1 FROM notices WHERE due_at <= ?", (now,)).fetchone():
+                return []
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT notice_id, channel, payload, attempts FROM notices WHERE due_at <= ?"
+                " ORDER BY due_at, notice_id LIMIT ?",
+                (now, most),
+            ).fetchall()
+            connection.executemany(
+                "UPDATE notices SET attempts = attempts + 1, due_at = ? WHERE notice_id = ?",
+                [(now + lease_seconds, row[0]) for row in rows],
+            )
+            return [Notice(str(row[0]), *row[1:]) for row in rows]
+
+    def settle_notice(self, notice_id: str) -> None:
+        """Drop a notice."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM notices WHERE notice_id = ?", (int(notice_id),))
+
+    def postpone_notice(self, notice_id: str, due_at: float) -> None:
+        """Make a notice due at a time."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE notices SET due_at = ? WHERE notice_id = ?", (due_at, int(notice_id)))
+
+    # ---- the file
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+                self._checkpoints = None
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _prune(self, connection: sqlite3.Connection, *, writes: int = 1) -> None:
+        """Forget what has expired, a little at a time."""
+        now = self._clock()
+        self._writes += writes
+        if self._writes < _PRUNE_EVERY_WRITES and abs(now - self._pruned_at) < _PRUNE_EVERY_SECONDS:
+            return
+        self._pruned_at = now
+        self._writes = 0
+        for table, key in _PRUNED.items():
+            connection.execute(
+                f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  (our own names)
+                f" (SELECT {key} FROM {table} WHERE expires_at < ? ORDER BY expires_at LIMIT {_MOST_PRUNED})",
+                (now,),
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Read without waiting for writers: one statement sees one moment, and that is all that readers need."""
+        with self._locked():
+            try:
+                yield self._current_connection()
+            except (sqlite3.Error, OSError) as error:
+                self.close()
+                raise StateUnavailable(f"{self._path}: {error}") from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=_BUSY_SECONDS):
+            raise StateUnavailable(f"{self._path}: busy")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._locked():
+            if self._connection is not None and self._depth:
+                yield self._connection
+            else:
+                with self._outermost_transaction() as connection:
+                    yield connection
+
+    @contextmanager
+    def _outermost_transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._current_connection()
+            connection.execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise StateUnavailable(f"{self._path}: {error}") from error
+        self._depth = 1
+        try:
+            yield connection
+            connection.execute("COMMIT")
+            if self._checkpoints is not None:
+                self._checkpoints.after_commit(connection)
+        except sqlite3.Error as error:
+            # A connection that failed is given up: the file may have been replaced or repaired by the next call.
+            self.close()
+            raise StateUnavailable(f"{self._path}: {error}") from error
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._depth = 0
+
+    def _current_connection(self) -> sqlite3.Connection:
+        """Return the connection to the file that is at the path now: in one that was replaced we would count alone."""
+        if self._connection is not None and self._file_id != _file_id(self._path):
+            self.close()
+        if self._connection is None:
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            self._connection = _open(self._path)
+            self._checkpoints = Checkpoints(self._path, self._connection)
+            self._file_id = _file_id(self._path)
+        return self._connection
+
+
+def _open(path: str) -> sqlite3.Connection:
+    """Open the file and make sure of its tables.
+
+    Changing the journal mode of a new file does not wait for others that make it too, so that is tried again.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            select.select([], [], [], _TRY_AGAIN_SECONDS)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    version = _version(connection)
+    if version > _SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"written by a newer version (schema {version}, ours is {_SCHEMA_VERSION})")
+    if version < _SCHEMA_VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        # Somebody else may have made the tables while we waited. (executescript() would commit first.)
+        if _version(connection) < _SCHEMA_VERSION:
+            for statement in f"{_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}".split(";"):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116  (asked at each transaction)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _restrictions_of(
+    names: Collection[str], connection: sqlite3.Connection, now: float
+) -> dict[str, list[Restriction]]:
+    """Return the restrictions in effect on accounts; of each, the one that lasts longest comes first."""
+    found: dict[str, list[Restriction]] = {}
+    ordered = sorted(names)
+    for start in range(0, len(ordered), _MOST_NAMES):
+        some = ordered[start : start + _MOST_NAMES]
+        rows = connection.execute(
+            f"SELECT * FROM restrictions WHERE account IN ({','.join('?' * len(some))})"  # noqa: S608  (question marks)
+            " AND (until IS NULL OR until > ?) ORDER BY until IS NOT NULL, until DESC",
+            (*some, now),
+        )
+        for row in rows:
+            found.setdefault(row[0], []).append(_restriction(row))
+    return found
+
+
+def _restriction(row: tuple[str, str, float, float | None, str]) -> Restriction:
+    account, ingress, since, until, reason = row
+    return Restriction(
+        account=account, ingress=Ingress(ingress) if ingress else None, since=since, until=until, reason=reason
+    )
+
+
+def _record(row: tuple[object, ...]) -> DecisionRecord:
+    return DecisionRecord(**dict(zip(DecisionRecord.__dataclass_fields__, row, strict=True)))  # type: ignore[arg-type]

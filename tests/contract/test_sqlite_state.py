@@ -1,0 +1,233 @@
+"""The shared state in a file: what happens when the file is locked, replaced, damaged, old or full."""
+
+import contextlib
+import pathlib
+import sqlite3
+import threading
+import time
+
+import pytest
+from invented import START, held, record, reserve, restriction, tally
+
+from deliverypools.adapters.sqlite_state import SQLiteState
+from deliverypools.adapters.state import StateUnavailable, open_state
+from deliverypools.core.facts import Answer, Finding
+from deliverypools.core.settings import Settings
+from deliverypools.core.tallies import DAY
+
+OLD_SCHEMA = """
+CREATE TABLE counters (
+    key TEXT NOT NULL, bucket INTEGER NOT NULL, amount INTEGER NOT NULL, expires_at REAL NOT NULL,
+    PRIMARY KEY (key, bucket)
+) WITHOUT ROWID;
+CREATE TABLE reservations (
+    queue_id TEXT PRIMARY KEY, instance TEXT NOT NULL, account TEXT NOT NULL, recipients INTEGER NOT NULL,
+    bucket INTEGER NOT NULL, answer TEXT NOT NULL, evidence TEXT NOT NULL, expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX reservations_by_expiry ON reservations (expires_at);
+CREATE TABLE charges (
+    ticket_id TEXT PRIMARY KEY, answer TEXT NOT NULL, evidence TEXT NOT NULL, expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX charges_by_expiry ON charges (expires_at);
+CREATE TABLE ticket_uses (
+    ticket_id TEXT NOT NULL, queue_id TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (ticket_id, queue_id)
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.fixture
+def store(sqlite_store):
+    return sqlite_store
+
+
+@pytest.fixture
+def path(store):
+    return store.path
+
+
+def rows_in(path, table):
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        return reader.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+
+
+def test_the_settings_name_the_file(path, clock):
+    pools = {
+        name: {"addresses": [f"192.0.2.{number}"], "helo": f"{name}.example.org"}
+        for name, number in (("normal", 10), ("high-risk", 20), ("relay", 30))
+    }
+    settings = Settings.model_validate(
+        {"accepted_domains": ["example.org"], "pools": pools, "state": f"sqlite:///{path}"}
+    )
+    state = open_state(settings, clock)
+    assert not pathlib.Path(path).exists(), "nothing is opened before the first call"
+    state.count(tally(1))
+    assert pathlib.Path(path).exists()
+    state.close()
+
+
+class TestPruning:
+    def test_old_rows_are_forgotten(self, state, clock, path):
+        for minute in range(30):
+            clock.now = START + minute * 60
+            state.count(tally(1))
+            state.count_once(f"t{minute}", tally(1))
+            state.first_time(f"n{minute}", 60)
+            state.use_ticket(f"t{minute}", "4Q", 5, 60)
+            state.see("alice", [f"{minute}@x"], 60, renew=True)
+            state.remember_sender_domain(f"d{minute}.example", Finding(Answer.YES, "has MX"), 60)
+            state.release(f"user{minute}")
+            state.record(record(f"4Q{minute}", at=clock.now), 60)
+        clock.now += 31 * DAY
+        state.count(tally(1))
+        tables = ("counters", "once", "ticket_uses", "seen", "sender_domains", "releases", "decisions")
+        assert {table: rows_in(path, table) for table in tables} == dict.fromkeys(tables, 0) | {"counters": 1}
+
+    def test_what_ended_is_forgotten_when_somebody_is_restricted(self, state, clock, path):
+        for number in range(5):
+            state.restrict(restriction(f"user{number}", until=START + 100))
+        clock.now += 100
+        state.restrict(restriction(until=START + 200))
+        assert rows_in(path, "restrictions") == 1
+
+
+class TestOpening:
+    def test_a_missing_folder_is_made(self, tmp_path, clock):
+        state = SQLiteState(str(tmp_path / "a" / "b" / "state.db"), clock)
+        assert state.count(tally(1)) == (0,)
+        state.close()
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path, clock):
+        (tmp_path / "file").write_bytes(b"")
+        state = SQLiteState(str(tmp_path / "file" / "state.db"), clock)
+        with pytest.raises(StateUnavailable, match=r"state\.db: .*Not a directory|File exists"):
+            state.count(tally(1))
+
+    def test_a_folder_in_the_place_of_the_file_and_recovery(self, tmp_path, state):
+        (tmp_path / "state.db").mkdir()
+        with pytest.raises(StateUnavailable, match="unable to open database file"):
+            state.count(tally(1))
+        with pytest.raises(StateUnavailable, match="unable to open database file"):
+            state.restrictions()
+        (tmp_path / "state.db").rmdir()
+        assert state.count(tally(1)) == (0,)
+
+    def test_a_file_of_the_version_before_keeps_its_counters(self, path, state, clock):
+        with contextlib.closing(sqlite3.connect(path)) as old:
+            old.executescript(OLD_SCHEMA)
+            old.execute(
+                "INSERT INTO counters VALUES (?, ?, ?, ?)", ("alice/recipients", START // 60, 7, START + DAY + 60)
+            )
+            old.commit()
+        assert reserve(state, "4Q1", tally(2)) == 7
+        assert state.commit("4Q1", tally(2)) == (7,)
+
+    def test_the_schema_of_a_newer_version_is_refused(self, path, state):
+        with contextlib.closing(sqlite3.connect(path)) as newer:
+            newer.execute("PRAGMA user_version = 99")
+        with pytest.raises(StateUnavailable, match=r"written by a newer version \(schema 99, ours is \d+\)"):
+            state.count(tally(1))
+
+    def test_eight_states_that_make_the_file_at_once_all_succeed(self, tmp_path):
+        for attempt in range(20):
+            path = str(tmp_path / f"state-{attempt}.db")
+            barrier, failures = threading.Barrier(8), []
+
+            def count_one(path=path, barrier=barrier, failures=failures):
+                state = SQLiteState(path, time.time)
+                barrier.wait()
+                try:
+                    state.count(tally(1))
+                except StateUnavailable as error:
+                    failures.append(error)
+                state.close()
+
+            threads = [threading.Thread(target=count_one) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert failures == []
+
+
+class TestReplacing:
+    def test_a_file_that_was_removed_is_made_again_for_all(self, opened, path):
+        first = opened()
+        first.count(tally(1))
+        for suffix in ("", "-wal", "-shm"):
+            pathlib.Path(path + suffix).unlink(missing_ok=True)
+        first.count(tally(1))
+        assert held(opened()) == 1
+
+    def test_a_file_that_is_no_database_and_recovery(self, tmp_path, state):
+        (tmp_path / "state.db").write_bytes(b"this is no database, however long it may be" * 100)
+        with pytest.raises(StateUnavailable, match="file is not a database"):
+            reserve(state, "4Q1", tally(1))
+        (tmp_path / "state.db").unlink()
+        assert reserve(state, "4Q1", tally(1)) == 0
+
+    def test_a_file_that_becomes_corrupt_and_recovery(self, tmp_path, opened):
+        broken = opened()
+        for number in range(50):
+            broken.count(tally(1, f"user{number}"))
+        broken.close()
+        (tmp_path / "state.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
+        with pytest.raises(StateUnavailable):
+            broken.count(tally(1))
+        for file in tmp_path.iterdir():
+            file.unlink()
+        assert broken.count(tally(1)) == (0,)
+
+
+class TestLocking:
+    def test_a_locked_file_is_given_up_in_about_two_seconds_and_recovers(self, path, state):
+        state.count(tally(1))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            before = time.monotonic()
+            with pytest.raises(StateUnavailable, match="locked"):
+                state.count(tally(1))
+            assert 1.5 < time.monotonic() - before < 4
+            other.execute("ROLLBACK")
+        state.count(tally(1))
+        assert held(state) == 2
+
+    def test_what_only_reads_does_not_wait_for_a_writer(self, path, state):
+        state.restrict(restriction())
+        state.record(record(), DAY)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert state.restrictions() == [restriction()]
+            assert state.records_of("alice") == [record()]
+            assert state.claim_notices(10, 60) == []
+
+    def test_threads_do_not_wait_for_a_locked_file_one_after_the_other(self, path, state):
+        held(state)
+        blocker = sqlite3.connect(path, isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
+        failures = []
+
+        def count_one():
+            try:
+                state.count(tally(1))
+            except StateUnavailable as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=count_one) for _ in range(8)]
+        before = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        blocker.close()
+        assert len(failures) == 8
+        assert time.monotonic() - before < 8, "one after the other would be 16 seconds"
+
+    def test_nothing_is_counted_by_a_call_that_failed(self, path, state):
+        state.count(tally(3))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("CREATE TRIGGER full BEFORE INSERT ON reservations BEGIN SELECT RAISE(ABORT, 'full'); END")
+            with pytest.raises(StateUnavailable, match="full"):
+                reserve(state, "4Q2", tally(3))
+            other.execute("DROP TRIGGER full")
+        assert held(state) == 3
