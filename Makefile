@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 
-# Options and message files for the demo: make demo ARGS="--json MESSAGE.eml"
+# Options and message files for the demo, options for bench-policy: make demo ARGS="--json MESSAGE.eml"
 ARGS ?=
 # Options for pytest: make test PYTEST_ARGS="-k ticket"
 PYTEST_ARGS ?=
@@ -12,7 +12,7 @@ pytest = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 .PHONY: prepare
 prepare:  ## install what is missing: Debian packages, .venv (PYTHON=... names the interpreter)
@@ -39,6 +39,11 @@ test: lint types  ## everything: style, types, all tests; root, for those with a
 .PHONY: check
 check: lint types  ## style, types and the fast tests: no Postfix, no root
 	$(pytest) tests/unit tests/property tests/contract tests/shell $(PYTEST_ARGS)
+
+.PHONY: bench-policy
+bench-policy:  ## measure the policy service beside Debian's policyd-rate-limit (ARGS="--rounds 5 --seconds 10")
+	@scripts/prepare policyd-rate-limit redis-server
+	@.venv/bin/python bench/policy.py $(ARGS)
 
 .PHONY: format
 format: prepare  ## rewrite the code in the project's style

@@ -1,17 +1,23 @@
 """The real daemons as child processes, with a settings file, a key file, state and DNS of their own."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from deliverypools.adapters.state import State
+from deliverypools.adapters.state import State, open_state
+from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Ingress
+from deliverypools.core.limits import recipients_window
+from deliverypools.core.settings import Settings, parse_settings
+from deliverypools.core.tallies import DAY
 from deliverypools.core.ticket import HEADER, Ticket
 from deliverypools.lab.dns_server import DnsServer
 from deliverypools.lab.settings_file import merged, render_toml
@@ -34,6 +40,8 @@ class Site:
         self.config = folder / "pools.toml"
         self.milter_socket = str(folder / "milter.sock")
         self.policy_socket = str(folder / "policy.sock")
+        self.most_files = 0
+        """Limit of open files for daemons that are started from now on; 0: that of the tests."""
         self.dns = DnsServer(ZONES)
         self.dns.start("127.0.0.1", 0)
         (folder / "ticket.keys").write_bytes(Fernet.generate_key() + b"\n")
@@ -51,9 +59,12 @@ class Site:
                 name: {"addresses": [f"192.0.2.{number}"], "helo": f"{name}.example.org"}
                 for name, number in (("normal", 10), ("high-risk", 20), ("relay", 30))
             },
+            # Tests send faster than people do.
+            "limits": {"messages_per_minute": 0},
             "dns": {"nameservers": [f"127.0.0.1:{port}"], "timeout_seconds": 1.0},
             "milter": {"socket": f"unix:{self.milter_socket}", "workers": 2, "drain_seconds": 2},
             "policy": {"socket": f"unix:{self.policy_socket}"},
+            "alerts": {"spool": f"{self.folder}/spool"},
         }
         self.config.write_text(render_toml(merged(usual, changes)), encoding="utf-8")
 
@@ -63,13 +74,23 @@ class Site:
         keys = (self.folder / "ticket.keys").read_bytes().split()
         return TicketSealer(keys).open(value)
 
-    def recipients_counted(self, account: str, ingress: Ingress = Ingress.SUBMISSION) -> int:
-        """Return what the shared state holds for an account."""
-        state = State(str(self.folder / "state.db"), time.time)
+    @property
+    def settings(self) -> Settings:
+        return parse_settings(self.config.read_text(encoding="utf-8"), str(self.config))
+
+    @contextlib.contextmanager
+    def opened_state(self) -> Iterator[State]:
+        """The shared state, as one more process would open it."""
+        state = open_state(self.settings, time.time)
         try:
-            return state.recipients_in_last_day(ingress, account)
+            yield state
         finally:
             state.close()
+
+    def recipients_counted(self, account: str, ingress: Ingress = Ingress.SUBMISSION) -> int:
+        """Return what the shared state holds for an account."""
+        with self.opened_state() as state:
+            return state.used([recipients_window(Account(ingress, account), DAY)])[0]
 
 
 class Daemon:
@@ -80,9 +101,10 @@ class Daemon:
         self.socket_path = {"milter": site.milter_socket, "policy": site.policy_socket}[name]
         self._log = site.folder / f"{name}-{id(self)}.log"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        limit = ["sh", "-c", f'ulimit -n {site.most_files}; exec "$@"', "sh"] if site.most_files else []
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deliverypools", name, "--config", str(site.config)],
+                [*limit, sys.executable, "-m", "deliverypools", name, "--config", str(site.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

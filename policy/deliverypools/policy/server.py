@@ -1,14 +1,15 @@
-"""The policy server: asyncio streams on one socket; a thread asks the database, so that a slow disk blocks nobody."""
+"""The policy server: one socket, one process; a thread asks the state, and another task sends alerts."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 from deliverypools.adapters.settings_file import keep_until_restart, log_refusal
 from deliverypools.adapters.sockets import (
@@ -19,22 +20,22 @@ from deliverypools.adapters.sockets import (
     socket_mode,
     unix_path,
 )
-from deliverypools.adapters.state import State
+from deliverypools.adapters.state import open_state
 from deliverypools.core.facts import printable
 from deliverypools.core.settings import Settings, SettingsError
-from deliverypools.policy.service import DUNNO, answer
-from deliverypools.policy.wire import ProtocolViolation, Request, RequestDecoder, encode_answer
+from deliverypools.policy.batches import Batches
+from deliverypools.policy.connections import Connections, most_connections
+from deliverypools.policy.dispatcher import Dispatcher
+from deliverypools.policy.service import PolicyService
+from deliverypools.policy.sparing_log import SparingLog
 
-ANSWER_SECONDS = 5.0
-"""Every request is answered in this time: Postfix would wait 100 s by default."""
-_IDLE_SECONDS = 1200.0
-"""smtpd closes an idle connection after 300 s; one that stays longer is not Postfix's."""
-_MOST_CONNECTIONS = 2000
-_CHUNK_BYTES = 16 * 1024
-_BACKLOG = 1024
-_DRAIN_SECONDS = 5.0
+_BACKLOG: Final = 1024
+_ACCEPTED_AT_ONCE: Final = 32
+_DRAIN_SECONDS: Final = 6.0
+"""Longer than any answer takes."""
 
 _log = logging.getLogger(__name__)
+_sparing_log = SparingLog(_log)
 
 
 class PolicyServer:
@@ -43,9 +44,7 @@ class PolicyServer:
     def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
         self._settings = settings
         self._load = load
-        self._state = State(settings.state_path, time.time)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="state")
-        self._connections: set[asyncio.Task[None]] = set()
+        self._state = open_state(settings, time.time)
         self._stopping = asyncio.Event()
 
     async def run(self) -> int:
@@ -55,20 +54,28 @@ class PolicyServer:
             SocketError: the socket is in use, or cannot be made.
         """
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_report)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         listening = _listen(self._settings.policy.socket)
-        server = await asyncio.start_server(self._serve, sock=listening, backlog=_BACKLOG)
+        batches = Batches(PolicyService(self._state, time.time), lambda: self._settings)
+        connections = Connections(batches.ask, most_connections())
+        server = await loop.create_server(connections.new, sock=listening, backlog=_ACCEPTED_AT_ONCE)
+        listening.listen(_BACKLOG)
+        # What was made at the start stays: collecting garbage looks at it no more, and takes less than a millisecond.
+        gc.collect()
+        gc.freeze()
+        dispatcher = Dispatcher(lambda: self._settings, lambda: open_state(self._settings, time.time))
+        sending = asyncio.create_task(dispatcher.run())
         _log.info("serving %s", self._settings.policy.socket)
         await self._stopping.wait()
         server.close()
         remove_socket(self._settings.policy.socket)
-        for task in self._connections:
-            task.cancel()
-        if self._connections:
-            await asyncio.wait(self._connections, timeout=_DRAIN_SECONDS)
-        self._executor.shutdown(wait=True)
+        sending.cancel()
+        await batches.close(_DRAIN_SECONDS)
+        connections.close()
+        await asyncio.gather(sending, return_exceptions=True)
         self._state.close()
         _log.info("stopped")
         return 0
@@ -82,47 +89,14 @@ class PolicyServer:
         self._settings = keep_until_restart(settings, self._settings, "policy", _log)
         _log.info("settings reloaded")
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= _MOST_CONNECTIONS:
-            # Postfix tries again, then takes the default action of its check_policy_service.
-            _log.warning("more than %d connections: one was closed", _MOST_CONNECTIONS)
-            writer.close()
-            return
-        self._connections.add(task)
-        try:
-            await self._converse(reader, writer)
-        except ProtocolViolation as error:
-            _log.warning("connection closed: %s", printable(str(error)))
-        except (OSError, TimeoutError, asyncio.CancelledError):
-            pass
-        finally:
-            self._connections.discard(task)
-            writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        decoder = RequestDecoder()
-        while chunk := await asyncio.wait_for(reader.read(_CHUNK_BYTES), _IDLE_SECONDS):
-            decoder.feed(chunk)
-            for request in decoder.requests():
-                writer.write(encode_answer(await self._answer(request)))
-                await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
-
-    async def _answer(self, request: Request) -> str:
-        loop = asyncio.get_running_loop()
-        deadline = time.monotonic() + ANSWER_SECONDS
-        work = loop.run_in_executor(self._executor, self._answer_before, deadline, request)
-        try:
-            return await asyncio.wait_for(asyncio.shield(work), ANSWER_SECONDS)
-        except TimeoutError:
-            _log.error("no answer from the state in %.0f s", ANSWER_SECONDS)
-        except Exception:  # noqa: BLE001  (a request that breaks us must not break the connection)
-            _log.exception("untrapped exception in a request")
-        return DUNNO
-
-    def _answer_before(self, deadline: float, request: Request) -> str:
-        """Answer, unless the answer was given up: the milter counts then, and a reservation would count twice."""
-        return answer(request, self._settings, self._state) if time.monotonic() < deadline else DUNNO
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what went wrong on the event loop; out of descriptors, asyncio accepts again after a second."""
+    del loop
+    error = context.get("exception")
+    text = f"{context.get('message', 'event loop')}: {error!r}"
+    kind = "system" if isinstance(error, OSError) else "broken"
+    _sparing_log.write(logging.ERROR, kind, printable(text), None if isinstance(error, OSError) else error)
 
 
 def _listen(address: str) -> socket.socket:

@@ -1,59 +1,237 @@
-"""What the policy service answers. It has no opinion on whether mail is accepted: it counts, and the ticket tells."""
+"""What the policy service answers: who may not send is refused, everybody else is counted, and the ticket tells."""
 
 from __future__ import annotations
 
+import functools
 import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from deliverypools.adapters.state import Charge, State, StateUnavailable
-from deliverypools.core.accounts import limits_for, smtp_account, smtp_ingress
-from deliverypools.core.facts import Answer, printable
+from deliverypools.adapters.enforcement import enforce
+from deliverypools.adapters.state import Reservation, State, StateUnavailable
+from deliverypools.core.accounts import Account, account_of, smtp_account, smtp_ingress
+from deliverypools.core.facts import printable
+from deliverypools.core.limits import (
+    RESTRICTING,
+    Charge,
+    Exceeded,
+    Limit,
+    action_for,
+    judge,
+    limits_for,
+    tally_of,
+)
+from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.settings import Settings
+from deliverypools.core.tallies import Tally
+from deliverypools.policy.recipients import RecipientMemory
+from deliverypools.policy.sparing_log import SparingLog
 from deliverypools.policy.wire import Request
 
-DUNNO = "DUNNO"
+DUNNO: Final = "DUNNO"
 """No opinion: later restrictions go on. Never OK, which would end them."""
 
-_END_OF_MESSAGE = "END-OF-MESSAGE"
-_MOST_RECIPIENTS = 1_000_000
+_END_OF_MESSAGE: Final = "END-OF-MESSAGE"
+_RCPT: Final = "RCPT"
+_MOST_RECIPIENTS: Final = 1_000_000
+_MOST_CHARACTERS: Final = 2048
+"""Postfix's line_length_limit; no address or login is longer."""
+_MOST_QUEUE_ID_CHARACTERS: Final = 64
+_MOST_KEPT: Final = 4096
+"""Accounts, and messages that cost the same: some kilobytes each."""
 
 _log = logging.getLogger(__name__)
+_sparing_log = SparingLog(_log)
 
 
-def answer(request: Request, settings: Settings, state: State) -> str:
-    """Return the action for a request; reserves the recipients of a message that is complete.
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """A message that is complete, and is to be counted."""
 
-    Only END-OF-MESSAGE is counted: `recipient_count` is 0 at RCPT, and a message has one END-OF-MESSAGE however many
-    RCPT requests, RSETs and aborted transactions it took. The milter commits what is reserved here.
+    reservation: Reservation
+    limits: tuple[Limit, ...]
+
+    @property
+    def queue_id(self) -> str:
+        """Return the queue id."""
+        return self.reservation.queue_id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What a request asks of the state."""
+
+    account: Account
+    message: Message | None
+    """None: only whether the account may send."""
+    deadline: float
+    """Monotonic; the answer is given up then, so nothing may be counted afterwards."""
+
+
+class _Reading:
+    """How requests are read under some settings. The same account sends again, and most mail has one recipient.
+
+    The settings alone decide what these functions return, so they remember it: that is half of the work of an answer.
     """
-    if request.get("protocol_state") != _END_OF_MESSAGE:
-        return DUNNO
-    queue_id = request.get("queue_id", "")
-    charge = _charge(request, settings)
-    if charge is None or not queue_id:
-        return DUNNO
-    try:
-        finding = state.reserve(queue_id, request.get("instance", ""), charge)
-    except StateUnavailable as error:
-        # The milter sees that nothing was reserved, and counts: now, or in the egress pass.
-        _log.error("%s: not counted: %s", printable(queue_id), error)
-        return DUNNO
-    if finding.answer is Answer.YES:
-        _log.info("%s: over limit: %s", printable(queue_id), printable(finding.evidence))
-    return DUNNO
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.account = functools.lru_cache(_MOST_KEPT)(self._account)
+        self.count = functools.lru_cache(_MOST_KEPT)(self._count)
+
+    def _account(self, sasl_username: str, client_address: str, envelope_sender: str) -> Account | None:
+        ingress = smtp_ingress(sasl_username, client_address, self.settings)
+        name = smtp_account(
+            ingress,
+            sasl_username=sasl_username,
+            client_address=client_address,
+            envelope_sender=envelope_sender,
+            settings=self.settings,
+        )
+        return account_of(ingress, name, envelope_sender, self.settings)
+
+    def _count(self, charge: Charge) -> tuple[tuple[Limit, ...], Tally]:
+        limits = limits_for(charge, self.settings)
+        return limits, tally_of(charge, limits)
 
 
-def _charge(request: Request, settings: Settings) -> Charge | None:
-    client_address = request.get("client_address", "")
-    sasl_username = request.get("sasl_username", "")
-    ingress = smtp_ingress(sasl_username, client_address, settings)
-    account = smtp_account(
-        ingress,
-        sasl_username=sasl_username,
-        client_address=client_address,
-        envelope_sender=request.get("sender", ""),
-        settings=settings,
-    )
-    count = request.get("recipient_count", "")
-    if not account or not (count.isascii() and count.isdecimal() and len(count) < len(str(_MOST_RECIPIENTS))):
-        return None
-    return Charge(ingress, account, int(count), limits_for(ingress, settings).recipients_per_day)
+class PolicyService:
+    """Makes questions of requests, and answers of what the state holds. Has no sockets and no threads of its own."""
+
+    def __init__(self, state: State, clock: Callable[[], float]) -> None:
+        self._state = state
+        self._clock = clock
+        self._recipients = RecipientMemory()
+        self._reading: _Reading | None = None
+
+    def question(self, request: Request, settings: Settings, deadline: float) -> Question | None:
+        """Return what a request asks of the state, None where nobody is charged; never raises.
+
+        Only END-OF-MESSAGE is counted: `recipient_count` is 0 at RCPT, and a message has one END-OF-MESSAGE however
+        many RCPT requests, RSETs and aborted transactions it took.
+        """
+        if self._reading is None or self._reading.settings is not settings:
+            self._reading = _Reading(settings)
+        try:
+            return self._question(request, self._reading, deadline)
+        except Exception as error:  # noqa: BLE001  (a request that breaks us must not break the others)
+            _sparing_log.write(logging.ERROR, "broken", "untrapped exception in a request", error)
+            return None
+
+    def _question(self, request: Request, reading: _Reading, deadline: float) -> Question | None:
+        account = reading.account(
+            _value(request, "sasl_username"), _value(request, "client_address"), _value(request, "sender")
+        )
+        if account is None:
+            return None
+        stage = request.get("protocol_state")
+        message = None
+        if stage == _RCPT:
+            self._recipients.add(_value(request, "instance"), _value(request, "recipient"), reading.settings)
+        elif stage == _END_OF_MESSAGE:
+            message = self._message(request, account, reading)
+        return Question(account, message, deadline)
+
+    def _message(self, request: Request, account: Account, reading: _Reading) -> Message | None:
+        queue_id = _value(request, "queue_id")
+        count = _recipient_count(_value(request, "recipient_count"))
+        if not count or not queue_id.isalnum() or len(queue_id) > _MOST_QUEUE_ID_CHARACTERS:
+            return None
+        instance = _value(request, "instance")
+        internal, external = self._recipients.split(instance, _value(request, "recipient"), count, reading.settings)
+        limits, tally = reading.count(Charge(account, internal, external))
+        return Message(Reservation(queue_id, instance or None, tally), limits)
+
+    def answers(self, questions: Sequence[Question], settings: Settings) -> list[str]:
+        """Return the action for each question; asks the state once for all of them.
+
+        With the state down it is DUNNO: the milter sees that nothing was reserved, and the mail is undecided.
+        """
+        refused: dict[Question, Restriction] = {}
+        try:
+            found = self._state.restrictions_on([question.account for question in questions])
+            refused = {question: one for question, one in zip(questions, found, strict=True) if one}
+            refused |= self._count([question for question in questions if question not in refused], settings)
+        except StateUnavailable as error:
+            _tell_unavailable(error)
+        return [
+            f"550 5.7.1 {refusal(refused[question], settings)}" if question in refused else DUNNO
+            for question in questions
+        ]
+
+    def _count(self, questions: Sequence[Question], settings: Settings) -> dict[Question, Restriction]:
+        """Reserve the recipients of messages; return the restrictions that follow."""
+        now = time.monotonic()
+        due = [(question, question.message) for question in questions if question.message and now < question.deadline]
+        if not due:
+            return {}
+        used = self._state.reserve([message.reservation for _, message in due])
+        now = time.monotonic()
+        refused: dict[Question, Restriction] = {}
+        for (question, message), held in zip(due, used, strict=True):
+            if now >= question.deadline:
+                self._state.cancel(message.queue_id)
+                continue
+            exceeded = judge(message.limits, held, question.account.name)
+            if exceeded:
+                restriction = self._beyond(question, message, exceeded, refused.values(), settings)
+                if restriction:
+                    refused[question] = restriction
+        return refused
+
+    def _beyond(
+        self,
+        question: Question,
+        message: Message,
+        exceeded: Sequence[Exceeded],
+        new: Collection[Restriction],
+        settings: Settings,
+    ) -> Restriction | None:
+        """Restrict the account of a message over a limit, where its limits ask for it: then it is not counted.
+
+        Everything else is for the milter, and so for mail that is really accepted.
+        """
+        queue_id, account = message.queue_id, question.account
+        _log.info("%s: over limit: %s", queue_id, "; ".join(one.evidence for one in exceeded))
+        if action_for(exceeded) not in RESTRICTING:
+            return None
+        try:
+            # Asked in the same breath as the message that brought the restriction.
+            restriction = next((one for one in new if _closes(one, account)), None) or enforce(
+                exceeded,
+                account,
+                settings=settings,
+                state=self._state,
+                now=self._clock(),
+            )
+            if restriction:
+                self._state.cancel(queue_id)
+        except StateUnavailable as error:
+            # It stays counted, and the milter, which finds it over the limit, does what is left to do.
+            _tell_unavailable(error)
+            return None
+        return restriction
+
+
+def _closes(restriction: Restriction, account: Account) -> bool:
+    return restriction.account == account.name and restriction.concerns(account.ingress)
+
+
+def _value(request: Request, name: str) -> str:
+    """Return a value, bounded, and as any store takes it: without the surrogates that stand for odd bytes."""
+    value = request.get(name, "")
+    if value.isascii():
+        return value[:_MOST_CHARACTERS]
+    return value[:_MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+
+
+def _recipient_count(text: str) -> int:
+    """Return the number of recipients, 0 for what is no number or none that Postfix would take."""
+    is_count = text.isascii() and text.isdecimal() and len(text) < len(str(_MOST_RECIPIENTS))
+    return int(text) if is_count else 0
+
+
+def _tell_unavailable(error: StateUnavailable) -> None:
+    _sparing_log.write(logging.ERROR, "state", f"answered DUNNO, not counted: {printable(str(error))}")

@@ -21,6 +21,8 @@ class ProtocolViolation(ValueError):  # noqa: N818  (the wire's word)
 class RequestDecoder:
     """Takes chunks of any size, gives whole requests only."""
 
+    __slots__ = ("_buffer", "_searched")
+
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._searched = 0
@@ -28,6 +30,11 @@ class RequestDecoder:
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
         self._buffer += chunk
+
+    @property
+    def pending_bytes(self) -> int:
+        """Return how much was fed and belongs to no request yet that was given."""
+        return len(self._buffer)
 
     def requests(self) -> Iterator[Request]:
         """Yield the requests that are complete.
@@ -50,17 +57,23 @@ class RequestDecoder:
 
 
 def _parse(block: bytes) -> Request:
-    lines = block.split(b"\n")
+    lines = block.decode("utf-8", "surrogateescape").split("\n")
     if len(lines) > MOST_ATTRIBUTES:
         raise ProtocolViolation(f"more than {MOST_ATTRIBUTES} attributes")
-    request: dict[str, str] = {}
-    for line in lines:
-        name, equals, value = line.partition(b"=")
-        if not equals or not name:
-            raise ProtocolViolation(f"expected name=value, got {line[:40]!r}")
-        # The first one counts: Postfix sends each name once, so a second was not written by Postfix.
-        request.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "surrogateescape"))
+    # The first one counts: Postfix sends each name once, so a second was not written by Postfix.
+    lines.reverse()
+    try:
+        request = dict([line.split("=", 1) for line in lines])
+    except ValueError:
+        raise _violation(block) from None
+    if "" in request:
+        raise _violation(block)
     return request
+
+
+def _violation(block: bytes) -> ProtocolViolation:
+    wrong = next(line for line in block.split(b"\n") if not line.partition(b"=")[0] or b"=" not in line)
+    return ProtocolViolation(f"expected name=value, got {wrong[:40]!r}")
 
 
 def encode_answer(action: str) -> bytes:

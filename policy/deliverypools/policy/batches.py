@@ -1,0 +1,150 @@
+"""Requests that wait at the same time are answered together: fifty busy connections cost one commit.
+
+A thread asks the state, so that a slow disk or server blocks nobody; requests that need no state do not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from deliverypools.core.settings import Settings
+from deliverypools.policy.service import DUNNO, PolicyService, Question
+from deliverypools.policy.sparing_log import SparingLog
+from deliverypools.policy.wire import Request
+
+ANSWER_SECONDS: Final = 5.0
+"""Every request is answered in this time: Postfix would wait 100 s by default."""
+_MOST_AT_ONCE: Final = 100
+"""Requests of one commit, or looked at in one turn of the event loop: a few milliseconds."""
+_GIVE_UP_EVERY_SECONDS: Final = 0.25
+
+_log = logging.getLogger(__name__)
+_sparing_log = SparingLog(_log)
+
+Reply = Callable[[str], None]
+
+
+class _Asked:
+    """A question, and where its answer goes. One that was given up has had its answer."""
+
+    __slots__ = ("_reply", "question")
+
+    def __init__(self, question: Question, reply: Reply) -> None:
+        self.question = question
+        self._reply: Reply | None = reply
+
+    @property
+    def is_open(self) -> bool:
+        return self._reply is not None
+
+    def answer(self, action: str) -> None:
+        if self._reply is not None:
+            reply, self._reply = self._reply, None
+            reply(action)
+
+
+class Batches:
+    """Takes requests on the event loop, answers them there."""
+
+    def __init__(self, service: PolicyService, settings: Callable[[], Settings]) -> None:
+        self._service = service
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._new: deque[tuple[Request, Reply, float]] = deque()
+        self._waiting: deque[_Asked] = deque()
+        self._running: list[_Asked] = []
+        self._is_scheduled = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._timer = self._loop.call_later(_GIVE_UP_EVERY_SECONDS, self._give_up_late_ones)
+
+    def ask(self, request: Request, reply: Reply) -> None:
+        """Have a request answered, in `ANSWER_SECONDS` at the latest; never calls `reply` at once."""
+        self._new.append((request, reply, time.monotonic() + ANSWER_SECONDS - _GIVE_UP_EVERY_SECONDS))
+        self._empty.clear()
+        self._schedule()
+
+    async def close(self, seconds: float) -> None:
+        """Wait until everything is answered, not longer than so many seconds."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        except TimeoutError:
+            _log.error("requests were not answered in %.0f s", seconds)
+        self._timer.cancel()
+        self._executor.shutdown(wait=True)
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            # When all connections that are readable now have been read.
+            self._loop.call_soon(self._take)
+
+    def _take(self) -> None:
+        self._is_scheduled = False
+        settings = self._settings()
+        for _ in range(min(len(self._new), _MOST_AT_ONCE)):
+            request, reply, deadline = self._new.popleft()
+            question = self._service.question(request, settings, deadline)
+            if question is None:
+                reply(DUNNO)
+            else:
+                self._waiting.append(_Asked(question, reply))
+        if self._new:
+            self._schedule()
+        self._start(settings)
+
+    def _start(self, settings: Settings) -> None:
+        if self._running:
+            return
+        while self._waiting and len(self._running) < _MOST_AT_ONCE:
+            asked = self._waiting.popleft()
+            if asked.is_open:
+                self._running.append(asked)
+        if not self._running:
+            self._tell_whether_empty()
+            return
+        questions = [asked.question for asked in self._running]
+        work = self._loop.run_in_executor(self._executor, self._service.answers, questions, settings)
+        work.add_done_callback(self._finish)
+
+    def _finish(self, work: asyncio.Future[list[str]]) -> None:
+        running, self._running = self._running, []
+        if error := work.exception():
+            _sparing_log.write(logging.ERROR, "broken", "untrapped exception while answering", error)
+            actions = [DUNNO] * len(running)
+        else:
+            actions = work.result()
+        for asked, action in zip(running, actions, strict=True):
+            asked.answer(action)
+        self._start(self._settings())
+
+    def _give_up_late_ones(self) -> None:
+        self._timer = self._loop.call_later(_GIVE_UP_EVERY_SECONDS, self._give_up_late_ones)
+        now = time.monotonic()
+        late = sum(_give_up(asked, now) for asked in (*self._running, *self._until(now)))
+        if late:
+            _sparing_log.write(logging.ERROR, "late", f"no answer from the state in {ANSWER_SECONDS:.0f} s: DUNNO")
+            self._tell_whether_empty()
+
+    def _until(self, deadline: float) -> Iterable[_Asked]:
+        """Take those that wait and are due before a time: they came first."""
+        while self._waiting and self._waiting[0].question.deadline <= deadline:
+            yield self._waiting.popleft()
+
+    def _tell_whether_empty(self) -> None:
+        if not self._new and not self._waiting and not any(asked.is_open for asked in self._running):
+            self._empty.set()
+
+
+def _give_up(asked: _Asked, now: float) -> bool:
+    is_late = asked.is_open and asked.question.deadline <= now
+    if is_late:
+        asked.answer(DUNNO)
+    return is_late

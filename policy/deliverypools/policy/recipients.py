@@ -1,0 +1,71 @@
+"""The recipients of messages that are being sent, as RCPT requests name them: END-OF-MESSAGE only tells how many."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from deliverypools.core.addresses import domain_of, normalise_address
+from deliverypools.core.settings import Settings
+
+_MOST_MESSAGES: Final = 10_000
+"""More than there are smtpd processes: each has one message at a time."""
+_MOST_RECIPIENTS: Final = 2000
+"""Of one message; Postfix's smtpd_recipient_limit is 1,000."""
+_MOST_IN_ALL: Final = 200_000
+"""About 20 MB."""
+_MOST_INSTANCE_CHARACTERS: Final = 128
+
+_Seen = tuple[set[int], set[int]]
+"""Hashes of the internal and of the external recipients."""
+
+
+class RecipientMemory:
+    """Remembers the recipients of the latest messages, by the protocol's `instance`.
+
+    `instance` is Postfix's name for one message, the same in all its requests: a second message of the same SMTP
+    session, also after RSET, has another one. It is empty before the first RCPT. What is remembered is a guess: a
+    recipient that was refused later was seen here, one that was named before we started was not.
+    """
+
+    def __init__(self) -> None:
+        self._messages: OrderedDict[str, _Seen] = OrderedDict()
+        self._recipients = 0
+
+    def add(self, instance: str, recipient: str, settings: Settings) -> None:
+        """Note a recipient that a client names."""
+        if not recipient or not _is_name(instance):
+            return
+        seen = self._messages.get(instance)
+        if seen is None:
+            seen = self._messages[instance] = (set(), set())
+        address = normalise_address(recipient)
+        chosen = seen[not settings.is_accepted_domain(domain_of(address))]
+        if len(seen[0]) + len(seen[1]) < _MOST_RECIPIENTS:
+            before = len(chosen)
+            chosen.add(hash(address))
+            self._recipients += len(chosen) - before
+        self._forget_oldest()
+
+    def split(self, instance: str, recipient: str, count: int, settings: Settings) -> tuple[int, int]:
+        """Return how many of a message's recipients are internal and external.
+
+        `recipient` is given where there is one, else empty. Where nothing is known for sure they count as external: the
+        milter knows them, and counts anew what was counted wrong here.
+        """
+        if count == 1 and recipient:
+            internal = int(settings.is_accepted_domain(domain_of(recipient)))
+            return internal, 1 - internal
+        internals, externals = self._messages.get(instance, ((), ()))
+        if len(internals) + len(externals) == count:
+            return len(internals), len(externals)
+        return 0, count
+
+    def _forget_oldest(self) -> None:
+        while len(self._messages) > _MOST_MESSAGES or self._recipients > _MOST_IN_ALL:
+            _, seen = self._messages.popitem(last=False)
+            self._recipients -= len(seen[0]) + len(seen[1])
+
+
+def _is_name(instance: str) -> bool:
+    return 0 < len(instance) <= _MOST_INSTANCE_CHARACTERS

@@ -1,0 +1,681 @@
+"""The dispatcher with a real state, a real HTTP server and a program in the place of sendmail(1)."""
+
+import asyncio
+import contextlib
+import email
+import email.policy
+import http.server
+import json
+import logging
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deliverypools.adapters import copies, sendmail, webhook
+from deliverypools.adapters.copies import CopyDraft
+from deliverypools.adapters.enforcement import MAIL, WEBHOOK, tell
+from deliverypools.adapters.sqlite_state import SQLiteState
+from deliverypools.adapters.state import StateUnavailable
+from deliverypools.core.alerts import Alert, Event
+from deliverypools.core.facts import Ingress
+from deliverypools.core.records import DecisionRecord
+from deliverypools.core.restrictions import Restriction
+from deliverypools.core.settings import Settings, built_in_defaults
+from deliverypools.lab.waiting import wait_until
+from deliverypools.policy import dispatcher as dispatcher_module
+from deliverypools.policy.dispatcher import Dispatcher
+
+SECONDS = 20
+DAY = 86_400
+SECRET = "hook-secret"
+SENDMAIL = """\
+#!/bin/sh
+call=$(mktemp -d "$0.calls/XXXXXXXX")
+printf '%s\\0' "$@" > "$call/argv"
+cat > "$call/stdin"
+mv "$call" "$call.done"
+while [ -e "$0.hangs" ]; do sleep 0.05; done
+if [ -e "$0.fails" ]; then echo "mail system is down" >&2; exit 75; fi
+"""
+
+
+class Clock:
+    """The time of day, with what a test adds to it."""
+
+    ahead = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead
+
+
+class Mailer:
+    """A program in the place of sendmail(1): writes down what it is given, and fails or hangs when told so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "sendmail"
+        self.path.write_text(SENDMAIL)
+        self.path.chmod(0o755)
+        self._calls = folder / "sendmail.calls"
+        self._calls.mkdir()
+        self.fails = folder / "sendmail.fails"
+        self.hangs = folder / "sendmail.hangs"
+
+    @property
+    def calls(self):
+        """Arguments and message of each call, oldest first."""
+        done = sorted(self._calls.glob("*.done"), key=lambda call: call.stat().st_mtime_ns)
+        return [((call / "argv").read_text().split("\0")[:-1], (call / "stdin").read_bytes()) for call in done]
+
+    def wait_for(self, count):
+        wait_until(lambda: len(self.calls) >= count, timeout_seconds=SECONDS, what=f"{count} calls of sendmail")
+        return [email.message_from_bytes(content, policy=email.policy.default) for _, content in self.calls]
+
+
+class Hook(http.server.ThreadingHTTPServer):
+    """A webhook that answers with `statuses`, one after the other, the last one for ever; None: not at all."""
+
+    daemon_threads = True
+
+    def __init__(self, *statuses, drips=False):
+        self.statuses = list(statuses)
+        self.drips = drips
+        self.requests = []
+        self.ended = threading.Event()
+        super().__init__(("127.0.0.1", 0), HookHandler)
+        self.url = f"http://user:{SECRET}@127.0.0.1:{self.server_address[1]}/{SECRET}?{SECRET}=ü"
+
+    def wait_for(self, count):
+        wait_until(lambda: len(self.requests) >= count, timeout_seconds=SECONDS, what=f"{count} requests")
+        return self.requests
+
+    def handle_error(self, *_):
+        """A client that goes away is what some tests are about."""
+
+
+class HookHandler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        hook = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = hook.statuses.pop(0) if len(hook.statuses) > 1 else hook.statuses[0]
+        hook.requests.append((self.path, dict(self.headers), json.loads(body)))
+        if status is None:
+            hook.ended.wait()
+            return
+        if hook.drips:
+            self.wfile.write(b"HTTP/1.0 200 ")
+            while not hook.ended.wait(0.05):
+                self.wfile.write(b"x")
+            return
+        self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", f"http://127.0.0.1:{hook.server_address[1]}/elsewhere")
+        self.end_headers()
+        self.wfile.write(b"thank you" * 10_000)
+
+    do_GET = do_POST  # noqa: N815  (what a redirect would be followed with)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def mailer(tmp_path):
+    made = Mailer(tmp_path)
+    yield made
+    made.hangs.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def make_hook():
+    with contextlib.ExitStack() as stack:
+
+        def make(*statuses, **options):
+            hook = Hook(*statuses, **options)
+            thread = threading.Thread(target=hook.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            for step in (hook.server_close, thread.join, hook.shutdown, hook.ended.set):
+                stack.callback(step)
+            return hook
+
+        yield make
+
+
+@pytest.fixture
+def make_settings(tmp_path, mailer):
+    def make(*, bcc=(), **alerts):
+        pools = {
+            name: {"addresses": [f"192.0.2.{number}"], "helo": "mx.example.org"}
+            for number, name in enumerate(built_in_defaults().pools, 10)
+        }
+        usual = {"sendmail": str(mailer.path), "spool": str(tmp_path / "spool")}
+        return Settings.model_validate(
+            {
+                "accepted_domains": ["example.org"],
+                "pools": pools,
+                "alerts": usual | alerts,
+                "outbound_policies": [{"name": "default", "bcc_suspicious_mail": list(bcc)}],
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def state(tmp_path, clock):
+    state = SQLiteState(str(tmp_path / "state.db"), clock)
+    yield state
+    state.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """The same turns, with less waiting between them."""
+    monkeypatch.setattr(dispatcher_module, "_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(dispatcher_module, "_WATCH_EVERY_SECONDS", 0.0)
+
+
+@pytest.fixture
+def run(tmp_path, clock):
+    """Run a dispatcher until the end of the test, or until what is returned is called."""
+    with contextlib.ExitStack() as stack:
+
+        def start(settings, open_state=None):
+            path = str(tmp_path / "state.db")
+            made = Dispatcher(
+                settings if callable(settings) else lambda: settings,
+                open_state or (lambda: SQLiteState(path, clock)),
+                clock,
+            )
+            loop = asyncio.new_event_loop()
+            task = loop.create_task(made.run())
+
+            def work():
+                with contextlib.suppress(asyncio.CancelledError):
+                    loop.run_until_complete(task)
+                loop.run_until_complete(loop.shutdown_default_executor())
+                loop.close()
+
+            thread = threading.Thread(target=work)
+            thread.start()
+
+            def stop():
+                with contextlib.suppress(RuntimeError):  # stopped before
+                    loop.call_soon_threadsafe(task.cancel)
+                thread.join(SECONDS)
+                assert not thread.is_alive()
+
+            stack.callback(stop)
+            return stop
+
+        yield start
+
+
+def an_alert(clock, **changes):
+    usual = Alert(
+        event=Event.LIMIT_EXCEEDED,
+        account="alice@example.org",
+        ingress=Ingress.SUBMISSION,
+        limit="recipients_per_day",
+        most=100,
+        used=90,
+        cost=30,
+        policy="default",
+        action="high-risk",
+        evidence="alice@example.org: too many",
+        at=clock(),
+    )
+    return replace(usual, **changes)
+
+
+def wait_for_log(caplog, text, count=1):
+    wait_until(lambda: caplog.text.count(text) >= count, timeout_seconds=SECONDS, what=f"{text!r} in the log")
+
+
+def a_record(clock, **changes):
+    usual = {
+        "queue_id": "Q1",
+        "host": "mx",
+        "pass_name": "egress",
+        "at": clock(),
+        "ingress": "submission",
+        "account": "alice@example.org",
+        "pool": "high-risk",
+        "rule": "over_limit",
+        "reasons": "",
+        "envelope_sender": "alice@example.org",
+        "recipients": 1,
+        "client_address": "203.0.113.9",
+        "subject": "=?utf-8?q?Gr=C3=BC=C3=9Fe?=",
+        "message_id": "<1@example.org>",
+    }
+    return DecisionRecord(**usual | changes)
+
+
+def nothing_is_left(state, clock):
+    """Whatever was put off would be due in two days."""
+    clock.ahead += 2 * DAY
+    return state.claim_notices(10, 60) == []
+
+
+class TestMail:
+    def test_alert_is_mailed_once_with_the_null_sender(self, state, clock, mailer, make_settings, run):
+        settings = make_settings(mail_to=["admin@example.org", "-oq/tmp@example.org"])
+        state.record(a_record(clock), DAY)
+        assert tell(an_alert(clock), settings, state)
+        assert not tell(an_alert(clock), settings, state)
+        stop = run(settings)
+        (message,) = mailer.wait_for(1)
+        assert message["From"] == "Delivery Pools <delivery-pools@example.org>"
+        assert message["To"] == "admin@example.org, -oq/tmp@example.org"
+        assert message["Subject"] == "[delivery-pools] alice@example.org is over its limit (recipients_per_day)"
+        assert message["Auto-Submitted"] == "auto-generated"
+        assert abs(message["Date"].datetime.timestamp() - clock()) < 60
+        assert "  Grüße\n" in message.get_content()
+        assert "  203.0.113.9\n" in message.get_content()
+        assert "  delivery-pools usage alice@example.org\n" in message.get_content()
+        stop()
+        ((arguments, content),) = mailer.calls
+        assert arguments == ["-i", "-f", "<>", "--", "admin@example.org", "-oq/tmp@example.org"]
+        assert content.isascii()
+        assert b"\r" not in content
+        assert nothing_is_left(state, clock)
+
+    def test_addresses_of_the_policy_come_first(self, state, clock, mailer, make_settings, run):
+        settings = make_settings(mail_to=["admin@example.org"])
+        tell(an_alert(clock, notify=("sales@example.org",)), settings, state)
+        run(settings)
+        mailer.wait_for(1)
+        assert mailer.calls[0][0][-1] == "sales@example.org"
+
+    @pytest.mark.parametrize(
+        "account",
+        ["a\r\nBcc: x@example.net", "=?utf-8?q?a=0ABcc:_x?=", "\x1b[31mred", "\N{SNOWMAN}" * 300, "x" * 50_000],
+    )
+    def test_hostile_account(self, *, state, clock, mailer, make_settings, run, account):
+        settings = make_settings(mail_to=["admin@example.org"])
+        tell(an_alert(clock, account=account, evidence=account), settings, state)
+        run(settings)
+        (message,) = mailer.wait_for(1)
+        assert "Bcc" not in message
+        assert len(message["Subject"]) < 300
+        assert all(len(line) < 999 and line.isascii() for line in mailer.calls[0][1].splitlines())
+
+    def test_failure_is_tried_again_later(self, *, state, clock, mailer, make_settings, run, caplog):
+        settings = make_settings(mail_to=["admin@example.org"])
+        mailer.fails.touch()
+        tell(an_alert(clock), settings, state)
+        run(settings)
+        wait_for_log(caplog, "mail alert not sent, next attempt in 10 s: exit status 75: mail system is down")
+        clock.ahead += 11
+        wait_for_log(caplog, "next attempt in 20 s")
+        mailer.fails.unlink()
+        clock.ahead += 21
+        messages = mailer.wait_for(3)
+        assert len({message["Message-ID"] for message in messages}) == 1
+        wait_until(lambda: nothing_is_left(state, clock), timeout_seconds=SECONDS, what="done")
+
+    def test_given_up_after_a_day_with_all_of_it_in_the_log(self, *, state, clock, mailer, make_settings, run, caplog):
+        settings = make_settings(mail_to=["admin@example.org"])
+        mailer.fails.touch()
+        tell(an_alert(clock, at=clock() - DAY), settings, state)
+        run(settings)
+        wait_for_log(caplog, "mail alert given up after a day: exit status 75: mail system is down: {")
+        assert "delivery-pools restricted add alice@example.org" in caplog.text
+        wait_until(lambda: nothing_is_left(state, clock), timeout_seconds=SECONDS, what="the notice is dropped")
+        assert len(mailer.calls) == 1
+
+    def test_sendmail_that_hangs_is_ended(self, *, state, clock, mailer, make_settings, run, caplog, monkeypatch):
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(sendmail, "_SENDMAIL_SECONDS", 0.3)
+        settings = make_settings(mail_to=["admin@example.org"])
+        mailer.hangs.touch()
+        tell(an_alert(clock), settings, state)
+        run(settings)
+        wait_for_log(caplog, "next attempt in 10 s: no answer in 0 s")
+        mailer.hangs.unlink()
+        clock.ahead += 11
+        wait_for_log(caplog, "alert mailed")
+
+    def test_there_is_no_sendmail(self, *, state, clock, mailer, make_settings, run, caplog):
+        settings = make_settings(mail_to=["admin@example.org"], sendmail="/nonexistent/sendmail")
+        tell(an_alert(clock), settings, state)
+        run(settings)
+        wait_for_log(caplog, "next attempt in 10 s: /nonexistent/sendmail: ")
+
+    def test_nobody_is_to_be_told_any_more(self, *, state, clock, mailer, make_settings, run, caplog):
+        tell(an_alert(clock), make_settings(mail_to=["admin@example.org"]), state)
+        run(make_settings())
+        wait_for_log(caplog, "mail alert given up: nobody is to be told any more: {")
+        assert mailer.calls == []
+
+
+class TestWebhook:
+    def test_json_is_posted_once(self, *, state, clock, make_hook, make_settings, run, caplog):
+        caplog.set_level(logging.INFO)
+        hook = make_hook(200)
+        settings = make_settings(webhook=hook.url)
+        tell(an_alert(clock), settings, state)
+        run(settings)
+        ((path, headers, content),) = hook.wait_for(1)
+        assert path == f"/{SECRET}?{SECRET}=%C3%BC"
+        assert headers["Content-Type"] == "application/json"
+        assert headers["User-Agent"].startswith("delivery-pools")
+        assert headers["Authorization"] == "Basic dXNlcjpob29rLXNlY3JldA=="
+        assert content["event"] == "limit-exceeded"
+        assert content["account"] == "alice@example.org"
+        wait_for_log(caplog, "alert posted")
+        assert nothing_is_left(state, clock)
+        assert len(hook.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "said"),
+        [(500, "answered 500"), (404, "answered 404"), (302, "answered 302, redirects are not followed"), (307, "307")],
+    )
+    def test_failure_is_tried_again_and_the_url_is_not_logged(
+        self, *, state, clock, make_hook, make_settings, run, caplog, status, said
+    ):
+        caplog.set_level(logging.INFO)
+        hook = make_hook(status, 200)
+        settings = make_settings(webhook=hook.url)
+        tell(an_alert(clock), settings, state)
+        run(settings)
+        wait_for_log(caplog, "webhook alert not sent, next attempt in 10 s: http://127.0.0.1:")
+        assert said in caplog.text
+        clock.ahead += 11
+        first, second = hook.wait_for(2)
+        assert first == second
+        wait_for_log(caplog, "alert posted")
+        assert SECRET not in caplog.text
+
+    @pytest.mark.parametrize("drips", [False, True], ids=["silent", "a byte at a time"])
+    def test_webhook_that_hangs_delays_no_mail(
+        self, *, state, clock, mailer, make_hook, make_settings, run, caplog, monkeypatch, drips
+    ):
+        monkeypatch.setattr(dispatcher_module, "_LANE_LENGTH", 4)
+        monkeypatch.setattr(dispatcher_module, "_LANE_FULL_SECONDS", 0.2)
+        monkeypatch.setattr(dispatcher_module, "post_json", lambda *given: webhook.post_json(*given, seconds=1.5))
+        hook = make_hook(200 if drips else None, drips=drips)
+        settings = make_settings(mail_to=["admin@example.org"], webhook=hook.url)
+        for number in range(60):
+            tell(an_alert(clock, account=f"user{number}@example.org"), settings, state)
+        started = time.monotonic()
+        run(settings)
+        hook.wait_for(1)
+        mailer.wait_for(60)
+        assert len(hook.requests) < 60
+        wait_for_log(caplog, "next attempt in 10 s: http://127.0.0.1:")
+        assert "no answer in 1.5 s" in caplog.text
+        assert time.monotonic() - started < SECONDS
+
+    def test_nobody_listens(self, *, state, clock, make_hook, make_settings, run, caplog):
+        hook = make_hook(200)
+        hook.shutdown()
+        hook.server_close()
+        settings = make_settings(webhook=hook.url)
+        tell(an_alert(clock), settings, state)
+        run(settings)
+        wait_for_log(caplog, "Connection refused")
+        assert SECRET not in caplog.text
+
+    def test_proxies_of_the_environment_are_not_asked(self, make_hook, monkeypatch):
+        hook, proxy = make_hook(200), make_hook(200)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        webhook.post_json(hook.url, {})
+        assert (len(hook.requests), len(proxy.requests)) == (1, 0)
+
+    @pytest.mark.parametrize(
+        "answer", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 \xff\xff\r\n\r\n", b"HTTP/1.1 200 OK\r\nA" * 200]
+    )
+    def test_what_is_no_http_is_a_failure(self, answer):
+        with contextlib.closing(listening()) as server:
+            thread = threading.Thread(target=answer_once, args=(server, answer))
+            thread.start()
+            with pytest.raises(webhook.WebhookError) as failure:
+                webhook.post_json(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}", {})
+            thread.join()
+        assert SECRET not in str(failure.value)
+
+    def test_tls_is_verified(self, make_hook):
+        hook = make_hook(200)
+        with pytest.raises(webhook.WebhookError, match="TLS: "):
+            webhook.post_json(hook.url.replace("http:", "https:"), {})
+        assert hook.requests == []
+
+
+def listening():
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def answer_once(server, answer):
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(answer)
+
+
+class TestOutbox:
+    @pytest.mark.parametrize(
+        ("channel", "payload"),
+        [(MAIL, "{"), (MAIL, "[]"), (MAIL, "{}"), (WEBHOOK, "\N{SNOWMAN}"), ("pigeon", None), (MAIL, "[" * 100_000)],
+        ids=["cut", "list", "empty", "text", "channel", "deep"],
+    )
+    def test_what_cannot_be_read_is_dropped(
+        self, *, state, clock, mailer, make_settings, run, caplog, channel, payload
+    ):
+        settings = make_settings(mail_to=["admin@example.org"])
+        payload = json.dumps(an_alert(clock).to_dict()) if payload is None else payload
+        state.post("x", DAY, [(channel, payload)])
+        tell(an_alert(clock), settings, state)
+        run(settings)
+        mailer.wait_for(1)
+        wait_for_log(caplog, "alert dropped: ")
+        wait_until(lambda: nothing_is_left(state, clock), timeout_seconds=SECONDS, what="the notice is dropped")
+        assert len(mailer.calls) == 1
+
+    def test_store_that_fails_is_told_once_and_asked_again(self, *, state, clock, mailer, make_settings, run, caplog):
+        caplog.set_level(logging.INFO)
+        settings = make_settings(mail_to=["admin@example.org"])
+        failing = Failing(state)
+        failing.methods = {"claim_notices"}
+        run(settings, lambda: failing)
+        tell(an_alert(clock), settings, state)
+        wait_until(lambda: failing.failures > 5, timeout_seconds=SECONDS, what="it was asked again")
+        assert caplog.text.count("alerts wait: ") == 1
+        failing.methods = set()
+        mailer.wait_for(1)
+        assert caplog.text.count("state: works again") == 1
+
+    def test_what_was_sent_is_not_sent_again_when_the_store_fails(self, state, clock, mailer, make_settings, run):
+        settings = make_settings(mail_to=["admin@example.org"])
+        failing = Failing(state)
+        failing.methods = {"settle_notice"}
+        run(settings, lambda: failing)
+        tell(an_alert(clock), settings, state)
+        wait_until(lambda: failing.failures > 0, timeout_seconds=SECONDS, what="it was sent")
+        failing.methods = set()
+        clock.ahead += 1000  # past the lease
+        wait_until(lambda: nothing_is_left(state, clock), timeout_seconds=SECONDS, what="settled")
+        assert len(mailer.calls) == 1
+
+    def test_killed_before_it_was_noted_it_is_sent_again_after_the_lease(
+        self, state, clock, mailer, make_settings, run
+    ):
+        settings = make_settings(mail_to=["admin@example.org"])
+        tell(an_alert(clock), settings, state)
+        assert len(state.claim_notices(10, 180)) == 1  # and never heard of again
+        run(settings)
+        clock.ahead += 181
+        mailer.wait_for(1)
+
+    def test_samples_that_cannot_be_read_delay_nothing(self, state, clock, mailer, make_settings, run):
+        settings = make_settings(mail_to=["admin@example.org"])
+        failing = Failing(state)
+        failing.methods = {"records_of"}
+        tell(an_alert(clock), settings, state)
+        run(settings, lambda: failing)
+        mailer.wait_for(1)
+
+    def test_stopped_while_alerts_wait_they_are_due_at_once(self, state, clock, mailer, make_settings, run):
+        settings = make_settings(mail_to=["admin@example.org"])
+        mailer.hangs.touch()
+        for number in range(5):
+            tell(an_alert(clock, account=str(number)), settings, state)
+        stop = run(settings)
+        mailer.wait_for(1)
+        stop()
+        assert len(state.claim_notices(10, 60)) == 4
+
+    def test_settings_are_asked_each_time(self, state, clock, mailer, make_settings, run):
+        current = [make_settings(mail_to=["admin@example.org"])]
+        run(lambda: current[0])
+        tell(an_alert(clock), current[0], state)
+        mailer.wait_for(1)
+        current[0] = make_settings(mail_to=["other@example.org"])
+        tell(an_alert(clock, account="bob@example.org"), current[0], state)
+        mailer.wait_for(2)
+        assert [arguments[-1] for arguments, _ in mailer.calls] == ["admin@example.org", "other@example.org"]
+
+
+class Failing:
+    """A state some of whose methods fail."""
+
+    def __init__(self, state):
+        self._state = state
+        self.methods = set()
+        self.failures = 0
+
+    def __getattr__(self, name):
+        if name in self.methods:
+            self.failures += 1
+            raise StateUnavailable("the disk is gone")
+        return getattr(self._state, name) if name != "close" else lambda: None
+
+
+class TestRestrictions:
+    @pytest.fixture
+    def times_written(self, tmp_path):
+        """Count how often the file was written, by writing something else into it."""
+        path = tmp_path / "spool" / "requeue"
+
+        def was_written():
+            try:
+                if "restrictions changed" in path.read_text():
+                    path.write_text("seen")
+                    return True
+            except FileNotFoundError:
+                pass
+            return False
+
+        return was_written
+
+    def test_file_is_written_when_restrictions_change(self, state, clock, make_settings, run, times_written):
+        run(make_settings())
+        for number, change in enumerate(
+            (
+                lambda: None,  # the start: nobody knows what has changed meanwhile
+                lambda: state.restrict(Restriction(account="a", since=clock(), until=clock() + 100, reason="r")),
+                lambda: state.restrict(Restriction(account="b", since=clock(), reason="r")),
+                lambda: state.release("b"),
+                lambda: setattr(clock, "ahead", 101),  # that of `a` has ended
+            )
+        ):
+            assert not times_written()
+            change()
+            wait_until(times_written, timeout_seconds=SECONDS, what=f"change {number} was noted")
+
+    def test_spool_that_cannot_be_written_is_told_once(self, tmp_path, make_settings, run, caplog, times_written):
+        caplog.set_level(logging.INFO)
+        (tmp_path / "spool").write_bytes(b"")
+        run(make_settings())
+        wait_for_log(caplog, "queued mail of restricted accounts is not decided again")
+        (tmp_path / "spool").unlink()
+        wait_until(times_written, timeout_seconds=SECONDS, what="written at last")
+        assert caplog.text.count("is not decided again") == 1
+
+
+class TestCopies:
+    @pytest.fixture
+    def settings(self, make_settings):
+        return make_settings(bcc=["audit@example.org"])
+
+    def kept(self, settings, clock, number=0, body=b"caf\xe9\r\n.\r\nend", **changes):
+        with CopyDraft() as draft:
+            draft.add_header("Subject", "watches")
+            draft.add_body(body)
+            return copies.keep(draft, a_record(clock, **changes), name=f"over_limit/{number}", settings=settings)
+
+    def test_copies_are_sent_oldest_first_and_removed(self, clock, mailer, settings, run):
+        contents = []
+        for number in (3, 1, 2):
+            path = self.kept(settings, clock, number, at=clock() - number)
+            contents.append((number, path.read_bytes()))
+        run(settings)
+        mailer.wait_for(3)
+        assert [content for _, content in mailer.calls] == [content for _, content in sorted(contents, reverse=True)]
+        assert mailer.calls[0][0] == ["-i", "-f", "<>", "--", "audit@example.org"]
+        wait_until(lambda: not any(path.parent.iterdir()), timeout_seconds=SECONDS, what="the spool is empty")
+
+    def test_failure_is_tried_again_later(self, clock, mailer, settings, run, caplog):
+        mailer.fails.touch()
+        path = self.kept(settings, clock)
+        run(settings)
+        wait_for_log(caplog, "copy not sent, next attempt in 1")
+        assert path.exists()
+        mailer.fails.unlink()
+        clock.ahead += 12
+        mailer.wait_for(2)
+        wait_until(lambda: not path.exists(), timeout_seconds=SECONDS, what="it is removed")
+
+    def test_given_up_loudly_after_a_day(self, clock, mailer, settings, run, caplog):
+        mailer.fails.touch()
+        path = self.kept(settings, clock, at=clock() - DAY)
+        run(settings)
+        wait_for_log(caplog, "copy given up after a day: ")
+        assert "exit status 75: mail system is down: [delivery-pools] Copy of suspicious mail: Grüße" in caplog.text
+        wait_until(lambda: not path.exists(), timeout_seconds=SECONDS, what="it is removed")
+
+    def test_after_three_failures_the_others_are_not_tried(self, *, clock, mailer, settings, run, caplog, monkeypatch):
+        monkeypatch.setattr(dispatcher_module, "_PAUSE_SECONDS", 3600.0)
+        mailer.fails.touch()
+        for number in range(10):
+            self.kept(settings, clock, number)
+        run(settings)
+        wait_for_log(caplog, "copy not sent", count=3)
+        assert len(mailer.calls) == 3
+
+    def test_one_that_fails_does_not_keep_back_the_others(self, clock, mailer, settings, run, caplog):
+        path = self.kept(settings, clock, at=clock() - 50)
+        path.chmod(0)
+        path.unlink()
+        path.symlink_to("/nonexistent")
+        self.kept(settings, clock, 1)
+        run(settings)
+        mailer.wait_for(1)
+
+    def test_nobody_gets_copies_any_more(self, *, clock, mailer, settings, make_settings, run, caplog):
+        path = self.kept(settings, clock)
+        run(make_settings())
+        wait_for_log(caplog, "nobody gets copies of suspicious mail any more")
+        wait_until(lambda: not path.exists(), timeout_seconds=SECONDS, what="it is removed")
+        assert mailer.calls == []
+
+    def test_spool_that_cannot_be_read_is_told_once(self, *, tmp_path, mailer, settings, clock, run, caplog):
+        caplog.set_level(logging.INFO)
+        (tmp_path / "spool").mkdir()
+        (tmp_path / "spool" / "copies").write_bytes(b"")
+        run(settings)
+        wait_for_log(caplog, "copies of suspicious mail wait: ")
+        (tmp_path / "spool" / "copies").unlink()
+        self.kept(settings, clock)
+        mailer.wait_for(1)
+        wait_for_log(caplog, "copies: works again")
+        assert caplog.text.count("copies of suspicious mail wait") == 1
