@@ -22,7 +22,11 @@ SITE = Site(virtual={"alias@example.org": "via-alias@example.net"})
 
 @pytest.fixture
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    return make_lab(site=SITE, settings={"dns": {"timeout_seconds": 1.0, "servfail_cache_seconds": 0.5}})
+    settings = {
+        "dns": {"timeout_seconds": 1.0, "servfail_cache_seconds": 0.5},
+        "limits": {"messages_per_minute": 0},
+    }
+    return make_lab(site=SITE, settings=settings)
 
 
 def hold_the_hop(lab: Lab) -> None:

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deliverypools.lab.namespace import Network
@@ -19,14 +19,22 @@ class Daemon:
     """One program that listens on a unix socket; what it writes goes to `log_file`."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, socket_path: Path, log_file: Path, network: Network
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        socket_path: Path,
+        log_file: Path,
+        network: Network,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Describe it; `start` starts it."""
+        """Describe it; `start` starts it, with `environment` added to ours."""
         self.name = name
         self.log_file = log_file
         self._command = list(command)
         self._socket_path = socket_path
         self._network = network
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -37,7 +45,7 @@ class Daemon:
 
         """
         # The same modules as ours, also where they are not installed (pytest's pythonpath).
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        modules = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with self.log_file.open("ab") as log, self._network.inside():
             self._process = subprocess.Popen(
                 self._command,
@@ -45,7 +53,7 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.log_file.parent,
-                env=environment,
+                env={**os.environ, **modules, **self._environment},
                 start_new_session=True,
             )
         wait_until(self._answers, timeout_seconds=20, what=f"{self.name} on {self._socket_path}")

@@ -169,6 +169,8 @@ class Lab:
             socket_path=self.postfix.queue_directory / "delivery-pools" / f"{name}.sock",
             log_file=self.directory / "log" / f"{name}.log",
             network=self.network,
+            # Alerts go through the lab's Postfix, not through the machine's.
+            environment={"MAIL_CONFIG": str(self.postfix.config_directory)},
         )
         self.daemons[name] = daemon
         self._cleanup.callback(daemon.stop)

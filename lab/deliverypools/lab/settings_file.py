@@ -31,6 +31,7 @@ def lab_settings(
         "dns": {"nameservers": [nameserver]},
         "milter": {"socket": f"unix:{sockets / 'milter.sock'}", "workers": 2},
         "policy": {"socket": f"unix:{sockets / 'policy.sock'}"},
+        "alerts": {"spool": str(directory / "spool")},
     }
 
 

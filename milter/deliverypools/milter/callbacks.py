@@ -16,12 +16,14 @@ from typing import Any, ClassVar, TypeVar
 
 import Milter
 
+from deliverypools.adapters.copies import CopyDraft
 from deliverypools.core.addresses import domain_of
 from deliverypools.core.facts import NOT_ASKED, Finding
+from deliverypools.milter.accounting import give_back
 from deliverypools.milter.collector import CollectedMessage, Connection, MessageCollector
 from deliverypools.milter.egress_pass import EGRESS, egress_pass, failed_pass
 from deliverypools.milter.express_pass import express_pass
-from deliverypools.milter.first_pass import first_pass
+from deliverypools.milter.first_pass import BOUNCE, first_pass
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict
 
@@ -83,12 +85,14 @@ class PoolMilter(Milter.Base):
         self._connection: Connection | None = None
         self._collector: MessageCollector | None = None
         self._look_up: Future[Finding] | None = None
+        self._queue_id = ""
 
     def negotiate(self, opts: list[int]) -> int:
         """Ask for the macros by name, whatever milter_connect_macros and the like say in main.cf."""
         try:
             self._ctx.setsymlist(Milter.M_CONNECT, "j {daemon_name}")
             self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen}")
+            self._ctx.setsymlist(Milter.M_DATA, "i")
             self._ctx.setsymlist(Milter.M_EOM, "i")
         except Exception:  # noqa: BLE001  (libmilter would negotiate everything instead)
             _log.exception("the macros could not be asked for; main.cf must send j, {daemon_name}, i and {auth_authen}")
@@ -115,9 +119,11 @@ class PoolMilter(Milter.Base):
         """Not asked for."""
         return Milter.CONTINUE
 
-    @Milter.nocallback
+    @Milter.noreply
+    @guarded
     def data(self) -> int:
-        """Not asked for."""
+        """Learn the queue id, which an abort does not tell."""
+        self._queue_id = self._macro("i")
         return Milter.CONTINUE
 
     @Milter.nocallback
@@ -131,10 +137,13 @@ class PoolMilter(Milter.Base):
         """Begin a message: nothing is left of the one before."""
         self._end_message()
         self.has_failed = False
+        settings = self.services.settings
         self._collector = MessageCollector(
             sender,
             sasl_username=self._macro("{auth_authen}"),
-            spam_signs=self.services.settings.spam.headers,
+            spam_signs=settings.spam.headers,
+            keep_body_start=self._connection is not None and self._connection.daemon_name == BOUNCE,
+            draft=CopyDraft() if self._decides and settings.default_policy.bcc_suspicious_mail else None,
         )
         self.activity.add(1)
         return Milter.CONTINUE
@@ -187,6 +196,8 @@ class PoolMilter(Milter.Base):
     @guarded
     def abort(self) -> int:
         """Drop the message in progress: RSET, another milter's refusal, a client that vanished."""
+        if self._collector is not None and self._queue_id and not self._is_egress:
+            give_back(self._queue_id, self.services)
         self._end_message()
         return Milter.CONTINUE
 
@@ -198,8 +209,11 @@ class PoolMilter(Milter.Base):
 
     @property
     def _decides(self) -> bool:
-        is_egress = self._connection is not None and self._connection.daemon_name == EGRESS
-        return is_egress or self.services.settings.profile == "express"
+        return self._is_egress or self.services.settings.profile == "express"
+
+    @property
+    def _is_egress(self) -> bool:
+        return self._connection is not None and self._connection.daemon_name == EGRESS
 
     def _macro(self, name: str) -> str:
         """Return a macro, "" where Postfix sent none; one that is not UTF-8 is a value that nothing else has."""
@@ -231,6 +245,8 @@ class PoolMilter(Milter.Base):
                 self.chgheader(name, index, "")
         for name, value in verdict.add:
             self.addheader(name, value)
+        if verdict.hold:
+            self.quarantine(verdict.hold)
 
     def _answer(self, reply: Reply, text: str) -> int:
         code, smtp_code, enhanced_code = _REPLIES[reply]
@@ -240,6 +256,8 @@ class PoolMilter(Milter.Base):
 
     def _end_message(self) -> None:
         if self._collector is not None:
+            self._collector.close()
             self._collector = None
             self.activity.add(-1)
         self._look_up = None
+        self._queue_id = ""

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from deliverypools.adapters.copies import CopyDraft
 from deliverypools.core import ticket
 from deliverypools.core.addresses import strip_brackets
+from deliverypools.core.facts import printable
 from deliverypools.core.headers import Headers
-from deliverypools.core.ticket import Binder, Binding
+from deliverypools.core.ticket import BODY_BYTES, Binder, Binding
 
 TAG_HEADER = "X-Delivery-Pool"
 
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
     *("Received", "Delivered-To", "X-Sieve-Redirected-From"),
-    *("Content-Type", "Auto-Submitted", "X-Failed-Recipients"),
+    *("Content-Type", "Auto-Submitted", "X-Failed-Recipients", "Subject"),
 )
 _MOST_FIELDS = 500
 _MOST_FIELD_CHARACTERS = 4000
 _MOST_TICKET_CHARACTERS = 100_000
 _MOST_TICKETS = 2
 _MOST_RECIPIENTS = 100_000
+_MOST_SUBJECT_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +52,34 @@ class CollectedMessage:
     ticket_values: tuple[str, ...]
     sasl_username: str
     queue_id: str
+    body_start: bytes = b""
+    """The first part of the body, where the collector was told to keep it."""
+    draft: CopyDraft | None = None
+    """The whole message, where it was to be collected."""
 
     @property
     def message_id(self) -> str:
         """Return the Message-ID field, "" where there is none."""
         return (self.headers.first("Message-ID") or "").strip()
 
+    @property
+    def subject(self) -> str:
+        """Return the Subject field, fit to be shown; "" where there is none."""
+        return printable(" ".join((self.headers.first("Subject") or "").split()), _MOST_SUBJECT_CHARACTERS)
+
 
 class MessageCollector:
     """The message in progress: a new one at each MAIL FROM, so that nothing is left of the one before."""
 
-    def __init__(self, envelope_sender: str, sasl_username: str = "", spam_signs: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        envelope_sender: str,
+        sasl_username: str = "",
+        spam_signs: Iterable[str] = (),
+        *,
+        keep_body_start: bool = False,
+        draft: CopyDraft | None = None,
+    ) -> None:
         self.envelope_sender = strip_brackets(envelope_sender)
         self._sasl_username = sasl_username
         of_scanners = (sign.partition(":")[0].strip() for sign in spam_signs)
@@ -71,6 +91,9 @@ class MessageCollector:
         self._tickets = 0
         self._ticket_values: list[str] = []
         self._binder = Binder()
+        self._keep_body_start = keep_body_start
+        self._body_start = bytearray()
+        self._draft = draft
 
     def add_recipient(self, address: str) -> None:
         """Take a recipient that Postfix has accepted."""
@@ -80,6 +103,8 @@ class MessageCollector:
     def add_header(self, name: str, value: str) -> None:
         """Take a header field."""
         self._binder.add_field(name, value)
+        if self._draft:
+            self._draft.add_header(name, value)
         lower = name.lower()
         if lower == TAG_HEADER.lower():
             self._tags += 1
@@ -95,7 +120,16 @@ class MessageCollector:
 
     def add_body(self, chunk: bytes) -> bool:
         """Take a part of the body; tell whether more of it is wanted."""
-        return self._binder.add_body(chunk)
+        if self._keep_body_start and len(self._body_start) < BODY_BYTES:
+            self._body_start += chunk[: BODY_BYTES - len(self._body_start)]
+        if self._draft:
+            self._draft.add_body(chunk)
+        return self._binder.add_body(chunk) or self._draft is not None
+
+    def close(self) -> None:
+        """Forget what lies in a file."""
+        if self._draft:
+            self._draft.close()
 
     def end(self, queue_id: str) -> CollectedMessage:
         """Return the whole message."""
@@ -110,4 +144,6 @@ class MessageCollector:
             ticket_values=tuple(self._ticket_values),
             sasl_username=self._sasl_username,
             queue_id=queue_id,
+            body_start=bytes(self._body_start),
+            draft=self._draft,
         )

@@ -9,12 +9,28 @@ import dataclasses
 import logging
 
 from deliverypools.adapters.state import StateUnavailable
-from deliverypools.core.facts import Answer, Finding, MessageFacts, Origin
+from deliverypools.core.accounts import Account
+from deliverypools.core.facts import Finding, MessageFacts, Origin
+from deliverypools.core.limits import Charge
 from deliverypools.core.received import date_of
 from deliverypools.core.rules import after_waiting, classify
+from deliverypools.milter.accounting import (
+    account_behind,
+    charge_to,
+    commit,
+    give_back,
+    note_signs,
+    reserve,
+    restricted,
+)
 from deliverypools.milter.collector import CollectedMessage, Connection
-from deliverypools.milter.egress_pass import verdict_of
-from deliverypools.milter.first_pass import charge_of, refuse_header_flood, uncounted_origin
+from deliverypools.milter.egress_pass import recorded, verdict_of
+from deliverypools.milter.first_pass import (
+    refuse_header_flood,
+    refuse_restricted,
+    restriction_at_acceptance,
+    uncounted_origin,
+)
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict
 
@@ -25,47 +41,59 @@ def express_pass(
     message: CollectedMessage, connection: Connection, sender_domain: Finding, services: Services
 ) -> Verdict:
     """Return the verdict: a tag, or "try again" to the client while the message cannot be decided."""
-    if refusal := refuse_header_flood(message):
-        return refusal
-    origin, has_reserved = _reserved(message, connection, services)
+    if flood := refuse_header_flood(message):
+        give_back(message.queue_id, services)
+        return flood
+    origin = uncounted_origin(message, connection, services)
+    account = account_behind(origin, services)
+    restriction = restriction_at_acceptance(origin, services)
+    charge = charge_to(account, message.recipients, services) if account and not restriction else None
+    counted = reserve(charge, message.queue_id, services) if charge else None
+    if counted:
+        origin = dataclasses.replace(origin, over_limit=counted.over_limit)
+        restriction = counted.restriction
+    if restriction is not None:
+        return _settled(refuse_restricted(restriction, message, origin, services), charge, message, services)
     facts = MessageFacts(
         envelope_sender=message.envelope_sender,
         recipients=message.recipients,
         headers=message.headers,
         origin=origin,
+        account_restricted=restricted(account, message.queue_id, services),
         sender_domain_has_mx_or_address=sender_domain,
     )
     decision = classify(facts, services.settings)
+    if decision.pool is not None:
+        decision = recorded(
+            decision, message, connection, origin, log_name="express", once=message.queue_id, services=services
+        )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(message, services), services.settings)
     verdict = verdict_of(decision, message, origin, services, "express")
-    if has_reserved:
-        _settle(verdict, origin, message, services)
+    if verdict.reply is Reply.CONTINUE and account:
+        _note_signs(account, message, origin, services)
+    return _settled(verdict, charge, message, services)
+
+
+def _settled(verdict: Verdict, charge: Charge | None, message: CollectedMessage, services: Services) -> Verdict:
+    """Charge a message that is accepted; one that the client has to send again is charged then. Returns the verdict."""
+    if charge is None:
+        return verdict
+    if verdict.reply is not Reply.CONTINUE:
+        give_back(message.queue_id, services)
+        return verdict
+    try:
+        commit(charge, message.queue_id, services)
+    except StateUnavailable as error:
+        _logger.error("%s: its reservation lapses by itself: %s", message.queue_id, error)
     return verdict
 
 
-def _reserved(message: CollectedMessage, connection: Connection, services: Services) -> tuple[Origin, bool]:
-    """Return the origin with the answer about its limit; what it costs is reserved, and told whether that was done."""
-    origin = uncounted_origin(message, connection, services)
-    if not origin.account:
-        return origin, False
+def _note_signs(account: Account, message: CollectedMessage, origin: Origin, services: Services) -> None:
     try:
-        over_limit = services.state.reserve(message.queue_id, None, charge_of(origin, message, services))
+        note_signs(account, message.recipients, origin.client_address, services)
     except StateUnavailable as error:
-        _logger.error("%s: not counted: %s", message.queue_id, error)
-        return dataclasses.replace(origin, over_limit=Finding(Answer.UNKNOWN, "the state could not be written")), False
-    return dataclasses.replace(origin, over_limit=over_limit), True
-
-
-def _settle(verdict: Verdict, origin: Origin, message: CollectedMessage, services: Services) -> None:
-    """Charge a message that is accepted; one that the client has to send again is charged then."""
-    try:
-        if verdict.reply is Reply.CONTINUE:
-            services.state.commit(message.queue_id, charge_of(origin, message, services))
-        else:
-            services.state.cancel(message.queue_id)
-    except StateUnavailable as error:
-        _logger.error("%s: its reservation lapses by itself: %s", message.queue_id, error)
+        _logger.error("%s: signs not counted: %s", message.queue_id, error)
 
 
 def _waited(message: CollectedMessage, services: Services) -> float | None:

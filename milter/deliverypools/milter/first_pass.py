@@ -6,13 +6,26 @@ import contextlib
 import dataclasses
 import logging
 
-from deliverypools.adapters.state import Charge, StateUnavailable
+from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
-from deliverypools.core.accounts import UNKNOWN_USER_ID, limits_for, smtp_account, smtp_ingress
+from deliverypools.core.accounts import UNKNOWN_USER_ID, smtp_account, smtp_ingress
+from deliverypools.core.addresses import domain_of
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
-from deliverypools.core.reports import spam_evidence
+from deliverypools.core.reports import refused_in_notice, spam_evidence
+from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
+from deliverypools.milter.accounting import (
+    account_behind,
+    charge_to,
+    count_at_acceptance,
+    give_back,
+    note_refused,
+    note_signs,
+    restriction_on,
+    restriction_on_sender,
+)
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
+from deliverypools.milter.decision_log import decision_record
 from deliverypools.milter.seal import open_ticket
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
@@ -37,35 +50,95 @@ def refuse_header_flood(message: CollectedMessage) -> Verdict | None:
 
 def first_pass(message: CollectedMessage, connection: Connection, services: Services) -> Verdict:
     """Return the verdict of the first pass in the hop profile: forged headers out, a ticket in."""
-    if refusal := refuse_header_flood(message):
-        return refusal
+    if flood := refuse_header_flood(message):
+        give_back(message.queue_id, services)
+        return flood
     strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
+    problem = ""
     if connection.daemon_name == REINJECT:
         ticket, problem = _ticket_after_filter(message, services)
     else:
-        ticket, problem = _ticket_of_forwarded(message, connection, services), ""
-        ticket = ticket or make_ticket(message, origin_of(message, connection, services), services)
+        ticket = _ticket_of_forwarded(message, connection, services)
+        if ticket is None:
+            origin = uncounted_origin(message, connection, services)
+            restriction = restriction_at_acceptance(origin, services)
+            if restriction is None:
+                origin, restriction = _counted(origin, message, services)
+            if restriction is not None:
+                return refuse_restricted(restriction, message, origin, services)
+            ticket = make_ticket(message, origin, services)
+    if connection.daemon_name == BOUNCE:
+        _note_refused(message, connection, services)
     add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
+    _record(message, connection, ticket.origin if ticket else None, services)
     return Verdict(delete=strip, add=add, log=_log(message, ticket.origin if ticket else None, problem))
 
 
-def origin_of(message: CollectedMessage, connection: Connection, services: Services) -> Origin:
-    """Return what is known of a message that enters now; counts its recipients where somebody is charged."""
-    origin = uncounted_origin(message, connection, services)
-    if origin.ingress is Ingress.LOCAL or not origin.account:
-        return origin
+def restriction_at_acceptance(origin: Origin, services: Services) -> Restriction | None:
+    """Return the restriction because of which a message is refused.
+
+    With the store down nobody is refused: the message is undecided, and the egress pass asks again. The user who calls
+    sendmail(1) shows only there, so here it is the sender that counts.
+    """
     try:
-        over_limit = services.state.commit(message.queue_id, charge_of(origin, message, services))
+        if origin.ingress is Ingress.LOCAL:
+            return restriction_on_sender(origin.envelope_sender, services)
+        return restriction_on(account_behind(origin, services), services)
     except StateUnavailable as error:
-        _logger.error("%s: not counted: %s", message.queue_id, error)
-        over_limit = Finding(Answer.UNKNOWN, "the state could not be written when it was accepted")
-    return dataclasses.replace(origin, over_limit=over_limit)
+        _logger.error("restricted accounts: %s", error)
+        return None
 
 
-def charge_of(origin: Origin, message: CollectedMessage, services: Services) -> Charge:
-    """Return what a message costs its account."""
-    limit = limits_for(origin.ingress, services.settings).recipients_per_day
-    return Charge(origin.ingress, origin.account, len(message.recipients), limit)
+def refuse_restricted(
+    restriction: Restriction, message: CollectedMessage, origin: Origin, services: Services
+) -> Verdict:
+    """Refuse a message of an account that may not send."""
+    text = refusal(restriction, services.settings)
+    log = log_line(
+        message.queue_id,
+        **{"pass": "first"},
+        reply="reject",
+        rule="restricted_sender",
+        reasons=text,
+        account=origin.account,
+        message_id=message.message_id,
+    )
+    return Verdict(reply=Reply.REJECT, text=text, log=log)
+
+
+def _counted(origin: Origin, message: CollectedMessage, services: Services) -> tuple[Origin, Restriction | None]:
+    """Return the origin with the answer about its limits, and the restriction that counting it brought."""
+    account = account_behind(origin, services)
+    if account is None or origin.ingress is Ingress.LOCAL:
+        return origin, None
+    charge = charge_to(account, message.recipients, services)
+    counted = count_at_acceptance(charge, message.queue_id, services)
+    if counted.restriction is None:
+        try:
+            note_signs(account, message.recipients, origin.client_address, services)
+        except StateUnavailable as error:
+            _logger.error("%s: signs not counted: %s", message.queue_id, error)
+    return dataclasses.replace(origin, over_limit=counted.over_limit), counted.restriction
+
+
+def _note_refused(message: CollectedMessage, connection: Connection, services: Services) -> None:
+    """Count the recipients whose refusal a notice of this Postfix tells, for the account that had sent to them."""
+    found = refused_in_notice(message.body_start)
+    if found is None:
+        return
+    try:
+        note_refused(connection.hostname, *found, f"{connection.hostname}/{message.queue_id}", services)
+    except StateUnavailable as error:
+        _logger.error("%s: refused recipients not counted: %s", message.queue_id, error)
+
+
+def _record(message: CollectedMessage, connection: Connection, origin: Origin | None, services: Services) -> None:
+    try:
+        row = decision_record("first", message, connection, origin, at=services.clock())
+        services.state.record(row, services.settings.milter.ticket_lifetime)
+    except StateUnavailable as error:
+        # The egress pass decides, and insists on its own row.
+        _logger.error("%s: not on record: %s", message.queue_id, error)
 
 
 def uncounted_origin(message: CollectedMessage, connection: Connection, services: Services) -> Origin:
@@ -102,8 +175,16 @@ def make_ticket(message: CollectedMessage, origin: Origin, services: Services) -
         origin=origin,
         binding=message.binding,
         recipient_count=len(message.recipients),
+        internal_count=sum(services.settings.is_accepted_domain(domain_of(one)) for one in message.recipients),
         recipient_digests=recipient_digests(ticket_id, message.recipients),
+        only_recipient=_only_mailbox(message, services),
     )
+
+
+def _only_mailbox(message: CollectedMessage, services: Services) -> str:
+    if len(message.recipients) == 1 and services.settings.is_accepted_domain(domain_of(message.recipients[0])):
+        return message.recipients[0]
+    return ""
 
 
 def _ingress(message: CollectedMessage, connection: Connection, services: Services) -> Ingress:

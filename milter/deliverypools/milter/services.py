@@ -22,3 +22,5 @@ class Services:
     clock: Callable[[], float]
     """Seconds since the epoch."""
     new_ticket_id: Callable[[], str]
+    own_user_id: int
+    """System user of the daemons: the notices that the policy daemon sends are known by it."""

@@ -28,6 +28,8 @@ class Verdict:
     delete: tuple[tuple[str, int], ...] = ()
     """Header names with the number of fields of that name: all of them go."""
     add: tuple[tuple[str, str], ...] = ()
+    hold: str = ""
+    """Why Postfix is to put the message on hold; "" if it is not."""
     log: str = ""
 
 

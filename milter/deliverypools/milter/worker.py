@@ -18,7 +18,7 @@ from pathlib import Path
 import Milter
 
 from deliverypools.adapters.sender_domains import SenderDomains
-from deliverypools.adapters.state import State
+from deliverypools.adapters.state import open_state
 from deliverypools.core.settings import Settings
 from deliverypools.milter.callbacks import Activity, PoolMilter
 from deliverypools.milter.seal import TicketSealer
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 def register(socket_name: str) -> None:
     """Register the callbacks with libmilter and open the listening socket, in the master, before any fork."""
     Milter.factory = PoolMilter
-    Milter.set_flags(Milter.ADDHDRS + Milter.CHGHDRS)
+    Milter.set_flags(Milter.ADDHDRS + Milter.CHGHDRS + Milter.QUARANTINE)
     run_main = Milter.milter.main
     Milter.milter.main = lambda: None
     try:
@@ -62,7 +62,7 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
     for number in (signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     activity = Activity()
-    state = State(settings.state_path, time.time)
+    state = open_state(settings, time.time)
     sender_domains = SenderDomains(settings, state)
     PoolMilter.activity = activity
     PoolMilter.services = Services(
@@ -72,6 +72,7 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
         sender_domains=sender_domains,
         clock=time.time,
         new_ticket_id=lambda: secrets.token_urlsafe(_TICKET_ID_BYTES),
+        own_user_id=os.geteuid(),
     )
     libmilter = threading.Thread(target=_serve, args=(wake,), name="libmilter", daemon=True)
     libmilter.start()

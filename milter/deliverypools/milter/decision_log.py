@@ -1,0 +1,38 @@
+"""Rows of the decision log: what each pass found about a queue file."""
+
+from __future__ import annotations
+
+from deliverypools.core.facts import Origin, printable
+from deliverypools.core.records import DecisionRecord
+from deliverypools.core.rules import Decision
+from deliverypools.milter.collector import CollectedMessage, Connection
+
+_MOST_REASONS_CHARACTERS = 600
+
+
+def decision_record(
+    log_name: str,
+    message: CollectedMessage,
+    connection: Connection,
+    origin: Origin | None,
+    *,
+    at: float,
+    decision: Decision | None = None,
+) -> DecisionRecord:
+    """Return the row about a message that goes on: `log_name` is its pass, `at` the time in seconds since the epoch."""
+    return DecisionRecord(
+        queue_id=message.queue_id,
+        host=connection.hostname,
+        pass_name=log_name,
+        at=at,
+        ingress=origin.ingress.value if origin else "",
+        account=origin.account if origin else "",
+        pool=(decision.pool or "") if decision else "",
+        rule=decision.rule if decision else "",
+        reasons=printable("; ".join(decision.reasons) if decision else "", _MOST_REASONS_CHARACTERS),
+        envelope_sender=printable(message.envelope_sender),
+        recipients=len(message.recipients),
+        client_address=origin.client_address if origin else "",
+        subject=message.subject,
+        message_id=printable(message.message_id),
+    )
