@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from deliverypools.adapters.key_file import KeyFileError, is_open_to_all, read_keys
 from deliverypools.adapters.sockets import unix_path
+from deliverypools.adapters.state import StateUnavailable
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config, read_settings
+from deliverypools.cli.shared_state import shared_state
 from deliverypools.core.settings import Settings
 
 
@@ -40,20 +43,55 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _errors(settings: Settings) -> list[str]:
-    errors = []
+    return [*_key_errors(settings), *_folder_errors(settings), *_server_errors(settings), *_alert_errors(settings)]
+
+
+def _key_errors(settings: Settings) -> Iterator[str]:
     try:
         read_keys(settings.ticket_key_file)
         if is_open_to_all(settings.ticket_key_file):
-            errors.append(f"{settings.ticket_key_file}: every user can read the keys; take that away: chmod o=")
+            yield f"{settings.ticket_key_file}: every user can read the keys; take that away: chmod o="
     except KeyFileError as error:
-        errors.append(str(error))
-    folders = {"state": Path(settings.state_path).parent}
+        yield str(error)
+
+
+def _folder_errors(settings: Settings) -> Iterator[str]:
+    folders = {}
+    if settings.state_path is not None:
+        folders["state"] = Path(settings.state_path).parent
     for name, table in (("milter.socket", settings.milter), ("policy.socket", settings.policy)):
         if path := unix_path(table.socket):
             folders[name] = Path(path).parent
+    if _tells_somebody(settings):
+        folders["alerts.spool"] = Path(settings.alerts.spool)
     for name, folder in folders.items():
         if not folder.is_dir():
-            errors.append(f"{name}: the folder {folder} does not exist; make it, owned by the user of the daemons")
-        elif not os.access(folder, os.W_OK):
-            errors.append(f"{name}: this user cannot write the folder {folder}; run check as the user of the daemons")
-    return errors
+            yield f"{name}: the folder {folder} does not exist; make it, owned by the user of the daemons"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            yield f"{name}: this user cannot write the folder {folder}; run check as the user of the daemons"
+
+
+def _server_errors(settings: Settings) -> Iterator[str]:
+    """Ask a state that is a server's; a file is opened by the daemons only."""
+    if settings.state_path is not None:
+        return
+    try:
+        with shared_state(settings) as state:
+            state.restrictions()
+    except StateUnavailable as error:
+        yield f"state: the server does not answer as it should: {error}"
+
+
+def _alert_errors(settings: Settings) -> Iterator[str]:
+    sendmail = settings.alerts.sendmail
+    if _sends_mail(settings) and not os.access(sendmail, os.X_OK):
+        yield f"alerts.sendmail: {sendmail} cannot be run; name Postfix's sendmail, by which alerts and copies are sent"
+
+
+def _sends_mail(settings: Settings) -> bool:
+    policies = settings.outbound_policies
+    return bool(settings.alerts.mail_to or any(policy.notify or policy.bcc_suspicious_mail for policy in policies))
+
+
+def _tells_somebody(settings: Settings) -> bool:
+    return _sends_mail(settings) or settings.alerts.webhook is not None

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from deliverypools.cli import check, classify, daemons, demo, keys
+from deliverypools.adapters.state import StateUnavailable
+from deliverypools.cli import check, classify, daemons, demo, keys, restricted, usage
 from deliverypools.cli.exits import EX_CONFIG, FAILED
 from deliverypools.core.settings import SettingsError
 
-_COMMANDS = (demo, daemons, classify, check, keys)
+_COMMANDS = (demo, daemons, classify, restricted, usage, check, keys)
 
 _EPILOG = """\
 Settings: --config FILE, else the variable DELIVERY_POOLS_CONFIG, else /etc/delivery-pools/delivery-pools.toml.
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in error.errors:
             print(line, file=sys.stderr)
         return EX_CONFIG
+    except StateUnavailable as error:
+        print(f"delivery-pools: the state cannot be read or written: {error}", file=sys.stderr)
+        return FAILED
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             # The reader of our output has gone, as `| head` does: no traceback, and none from the flush at exit.
