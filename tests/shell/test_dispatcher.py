@@ -579,9 +579,9 @@ class TestRestrictions:
 
     def test_file_is_written_when_restrictions_change(self, state, clock, make_settings, run, times_written):
         run(make_settings())
+        wait_until(times_written, timeout_seconds=SECONDS, what="the start: nobody knows what has changed meanwhile")
         for number, change in enumerate(
             (
-                lambda: None,  # the start: nobody knows what has changed meanwhile
                 lambda: state.restrict(Restriction(account="a", since=clock(), until=clock() + 100, reason="r")),
                 lambda: state.restrict(Restriction(account="b", since=clock(), reason="r")),
                 lambda: state.release("b"),

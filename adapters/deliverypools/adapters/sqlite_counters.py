@@ -10,7 +10,8 @@ import functools
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -57,15 +58,16 @@ class SQLiteCounters(Storage, MovingWindowSupport):
             parts = [_PreparedSums(*some) for some in _in_parts(windows)]
             return tuple(held for part in parts for held in part.used(connection, self._clock()))
 
-    def give_back(self, entries: str, counted_at: float) -> None:
+    def give_back(self, counted: Iterable[tuple[str, float]]) -> None:
         """Take back what was counted: `PreparedTally.entries`, and when that was."""
+        taken: Counter[tuple[str, int]] = Counter()
+        for entries, counted_at in counted:
+            for stream, amount, keep_seconds in json.loads(entries):
+                taken[stream, int(counted_at / bucket_seconds(keep_seconds))] += amount
         with self._transaction() as connection:
             connection.executemany(
                 "UPDATE counters SET amount = MAX(0, amount - ?3) WHERE key = ?1 AND bucket = ?2",
-                [
-                    (stream, int(counted_at / bucket_seconds(keep_seconds)), amount)
-                    for stream, amount, keep_seconds in json.loads(entries)
-                ],
+                [(*place, amount) for place, amount in taken.items()],
             )
 
     # ---- the contract of a storage of `limits`

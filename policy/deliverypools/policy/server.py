@@ -31,6 +31,7 @@ from deliverypools.policy.sparing_log import SparingLog
 
 _BACKLOG: Final = 1024
 _ACCEPTED_AT_ONCE: Final = 32
+_GARBAGE_OBJECTS: Final = 20_000
 _DRAIN_SECONDS: Final = 6.0
 """Longer than any answer takes."""
 
@@ -63,9 +64,10 @@ class PolicyServer:
         connections = Connections(batches.ask, most_connections())
         server = await loop.create_server(connections.new, sock=listening, backlog=_ACCEPTED_AT_ONCE)
         listening.listen(_BACKLOG)
-        # What was made at the start stays: collecting garbage looks at it no more, and takes less than a millisecond.
+        # Garbage collection need not look at what stays for ever; and requests leave no cycles behind.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE_OBJECTS)
         dispatcher = Dispatcher(lambda: self._settings, lambda: open_state(self._settings, time.time))
         sending = asyncio.create_task(dispatcher.run())
         _log.info("serving %s", self._settings.policy.socket)
