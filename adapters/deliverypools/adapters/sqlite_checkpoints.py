@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from typing import Final
+from urllib.parse import quote
 
 _EVERY_CHANGES: Final = 500
 """Rows; about as many pages of the log."""
@@ -50,8 +51,9 @@ class Checkpoints:
 
 def _checkpoint(path: str) -> None:
     """Checkpoint until the log is empty: only then it is written from its beginning again, and does not grow."""
-    # Whatever is wrong with the file, the next transaction says.
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+    # Not one that is gone: opening would make it anew. Whatever is wrong with it, the next transaction says.
+    there = f"file:{quote(path)}?mode=rw"
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(there, 0, uri=True)) as connection:
         for _ in range(_MOST_ATTEMPTS):
             is_busy, logged, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if is_busy or moved >= logged:

@@ -1,25 +1,18 @@
 """The shared state in one SQLite file (WAL), for one Postfix host. The contract is in `state`.
 
-Every method is one transaction, so that two processes never both take the last recipient of a limit. Whatever goes
-wrong with the file raises `StateUnavailable` within about two seconds; the next call tries again from the beginning.
+Every method is one transaction, so that two processes never both take the last recipient of a limit.
 """
 
 from __future__ import annotations
 
-import os
-import select
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import astuple
-from pathlib import Path
 
 from deliverypools.adapters import sqlite_counters
-from deliverypools.adapters.sqlite_checkpoints import Checkpoints
 from deliverypools.adapters.sqlite_counters import PreparedTally, SQLiteCounters
-from deliverypools.adapters.state import RESERVATION_SECONDS, Notice, Reservation, StateUnavailable
+from deliverypools.adapters.sqlite_file import SQLiteFile
+from deliverypools.adapters.state import RESERVATION_SECONDS, Notice, Reservation
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Answer, Finding, Ingress
 from deliverypools.core.records import DecisionRecord
@@ -27,8 +20,6 @@ from deliverypools.core.restrictions import Restriction, utc_day
 from deliverypools.core.tallies import DAY, Tally, Used, Window
 
 _SCHEMA_VERSION = 2
-_BUSY_SECONDS = 2.0
-_TRY_AGAIN_SECONDS = 0.02
 _ONCE_SECONDS = 30.0 * DAY
 _RELEASED_SECONDS = 2.0 * DAY
 _PRUNE_EVERY_WRITES = 16
@@ -103,23 +94,18 @@ class SQLiteState:
     """The shared state. Threads of one process share one connection; a forked child makes its own SQLiteState."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
-        self._path = path
         self._clock = clock
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._checkpoints: Checkpoints | None = None
-        self._file_id: tuple[int, int] | None = None
-        self._depth = 0
+        self._file = SQLiteFile(path, _SCHEMA, _SCHEMA_VERSION)
+        self._counters = SQLiteCounters(self._file.transaction, clock)
         self._writes = 0
         self._pruned_at = clock()
-        self._counters = SQLiteCounters(self._transaction, clock)
 
     # ---- counting
 
     def reserve(self, reservations: Sequence[Reservation]) -> list[Used]:
         """Count messages that are about to be accepted; see `State.reserve`."""
         now = self._clock()
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._lapse(connection, writes=len(reservations))
             return [self._reserve(connection, one, now) for one in reservations]
 
@@ -147,7 +133,7 @@ class SQLiteState:
 
     def commit(self, queue_id: str, tally: Tally) -> Used:
         """Make a reservation final; see `State.commit`."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._lapse(connection)
             reserved = connection.execute(
                 "DELETE FROM reservations WHERE queue_id = ? AND tally = ? RETURNING used",
@@ -160,18 +146,18 @@ class SQLiteState:
 
     def cancel(self, queue_id: str) -> None:
         """Give a reservation back at once."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._give_back(connection, queue_id)
 
     def count(self, tally: Tally) -> Used:
         """Count; return what the windows held before."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._lapse(connection)
             return self._counters.tally(tally)
 
     def count_once(self, name: str, tally: Tally) -> Used:
         """Count, once for a name; see `State.count_once`."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._lapse(connection)
             row = connection.execute(
                 "SELECT used FROM once WHERE name = ? AND expires_at > ?", (name, self._clock())
@@ -184,7 +170,7 @@ class SQLiteState:
 
     def used(self, windows: Sequence[Window]) -> Used:
         """Return what windows hold now, reservations included."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._lapse(connection)
             return self._counters.used(windows)
 
@@ -192,7 +178,7 @@ class SQLiteState:
         """Note that things were seen; see `State.see`."""
         now = self._clock()
         new = 0
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._prune(connection, writes=len(members))
             for member in set(members):
                 row = connection.execute(
@@ -207,7 +193,7 @@ class SQLiteState:
 
     def first_time(self, name: str, keep_seconds: float) -> bool:
         """Tell whether a name was not asked about lately."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._prune(connection)
             return self._first_time(connection, name, keep_seconds)
 
@@ -244,7 +230,7 @@ class SQLiteState:
 
     def use_ticket(self, ticket_id: str, queue_id: str, most_uses: int, lifetime_seconds: float) -> bool:
         """Note that a queue file carries this ticket; tell whether that is within the uses it may have."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._prune(connection)
             uses, is_one_of_them = connection.execute(
                 "SELECT COUNT(*), COALESCE(MAX(queue_id = ?), 0) FROM ticket_uses WHERE ticket_id = ?",
@@ -262,7 +248,7 @@ class SQLiteState:
 
     def remember_sender_domain(self, domain: str, finding: Finding, keep_seconds: float) -> None:
         """Keep what DNS said about a domain."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO sender_domains VALUES (?, ?, ?, ?)",
                 (domain, finding.answer.value, finding.evidence, self._clock() + keep_seconds),
@@ -270,7 +256,7 @@ class SQLiteState:
 
     def last_known_sender_domain(self, domain: str) -> Finding | None:
         """Return what DNS last said about a domain, if that is still kept."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             row = connection.execute(
                 "SELECT answer, evidence FROM sender_domains WHERE domain = ? AND expires_at > ?",
                 (domain, self._clock()),
@@ -281,7 +267,7 @@ class SQLiteState:
 
     def restrictions_on(self, accounts: Sequence[Account]) -> list[Restriction | None]:
         """Return for each account the restriction that closes its way of sending now, or None."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             found = _restrictions_of({account.name for account in accounts}, connection, self._clock())
         return [
             next((one for one in found.get(account.name, ()) if one.concerns(account.ingress)), None)
@@ -290,7 +276,7 @@ class SQLiteState:
 
     def restrictions(self) -> list[Restriction]:
         """Return all restrictions in effect, oldest first."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(
                 "SELECT * FROM restrictions WHERE until IS NULL OR until > ? ORDER BY since, account", (self._clock(),)
             ).fetchall()
@@ -299,7 +285,7 @@ class SQLiteState:
     def restrict(self, restriction: Restriction, *, by_hand: bool = False) -> Restriction | None:
         """Restrict an account; see `State.restrict`."""
         account, ingress = restriction.account, restriction.ingress or ""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("DELETE FROM restrictions WHERE until <= ?", (self._clock(),))
             released = connection.execute(
                 "SELECT 1 FROM releases WHERE account = ? AND day = ?", (account, utc_day(restriction.since))
@@ -321,7 +307,7 @@ class SQLiteState:
     def release(self, account: str) -> list[Restriction]:
         """End all restrictions of an account; see `State.release`."""
         now = self._clock()
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             rows = connection.execute("DELETE FROM restrictions WHERE account = ? RETURNING *", (account,)).fetchall()
             connection.execute(
                 "INSERT OR IGNORE INTO releases VALUES (?, ?, ?)", (account, utc_day(now), now + _RELEASED_SECONDS)
@@ -331,7 +317,7 @@ class SQLiteState:
 
     def was_released_today(self, account: str) -> bool:
         """Tell whether an administrator has released the account today (UTC)."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             row = connection.execute(
                 "SELECT 1 FROM releases WHERE account = ? AND day = ?", (account, utc_day(self._clock()))
             ).fetchone()
@@ -341,7 +327,7 @@ class SQLiteState:
 
     def record(self, record: DecisionRecord, keep_seconds: float) -> None:
         """Write a row of the decision log."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._prune(connection)
             connection.execute(
                 f"INSERT OR REPLACE INTO decisions ({_RECORD}, expires_at)"  # noqa: S608  (our own names)
@@ -351,7 +337,7 @@ class SQLiteState:
 
     def record_of(self, host: str, queue_id: str) -> DecisionRecord | None:
         """Return what is on record about a queue file."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             row = connection.execute(
                 f"SELECT {_RECORD} FROM decisions WHERE queue_id = ? AND host = ?",  # noqa: S608
                 (queue_id, host),
@@ -360,7 +346,7 @@ class SQLiteState:
 
     def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
         """Return what is on record about an account's mail, newest first."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(
                 f"SELECT {_RECORD} FROM decisions WHERE account = ? AND at >= ? ORDER BY at DESC LIMIT ?",  # noqa: S608
                 (account, since, most),
@@ -371,7 +357,7 @@ class SQLiteState:
 
     def post(self, once: str, keep_seconds: float, notices: Sequence[tuple[str, str]]) -> bool:
         """Put notices into the outbox, once; see `State.post`."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._prune(connection)
             if not self._first_time(connection, once, keep_seconds):
                 return False
@@ -384,10 +370,10 @@ class SQLiteState:
     def claim_notices(self, most: int, lease_seconds: float) -> list[Notice]:
         """Return notices that are due; see `State.claim_notices`."""
         now = self._clock()
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             if not connection.execute("SELECT 1 FROM notices WHERE due_at <= ?", (now,)).fetchone():
                 return []
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             rows = connection.execute(
                 "SELECT notice_id, channel, payload, attempts FROM notices WHERE due_at <= ?"
                 " ORDER BY due_at, notice_id LIMIT ?",
@@ -401,25 +387,19 @@ class SQLiteState:
 
     def settle_notice(self, notice_id: str) -> None:
         """Drop a notice."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("DELETE FROM notices WHERE notice_id = ?", (int(notice_id),))
 
     def postpone_notice(self, notice_id: str, due_at: float) -> None:
         """Make a notice due at a time."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("UPDATE notices SET due_at = ? WHERE notice_id = ?", (due_at, int(notice_id)))
 
     # ---- the file
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            if self._checkpoints is not None:
-                self._checkpoints.close()
-                self._checkpoints = None
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        self._file.close()
 
     def _prune(self, connection: sqlite3.Connection, *, writes: int = 1) -> None:
         """Forget what has expired, a little at a time."""
@@ -437,119 +417,6 @@ class SQLiteState:
                 f" (SELECT {key} FROM {table} WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
                 (now, most),
             )
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Read without waiting for writers: one statement sees one moment, and that is all that readers need."""
-        with self._locked():
-            try:
-                yield self._current_connection()
-            except (sqlite3.Error, OSError) as error:
-                self.close()
-                raise StateUnavailable(f"{self._path}: {error}") from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=_BUSY_SECONDS):
-            raise StateUnavailable(f"{self._path}: busy")
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._locked():
-            if self._connection is not None and self._depth:
-                yield self._connection
-            else:
-                with self._outermost_transaction() as connection:
-                    yield connection
-
-    @contextmanager
-    def _outermost_transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = self._current_connection()
-            connection.execute("BEGIN IMMEDIATE")
-        except (sqlite3.Error, OSError) as error:
-            self.close()
-            raise StateUnavailable(f"{self._path}: {error}") from error
-        self._depth = 1
-        try:
-            yield connection
-            connection.execute("COMMIT")
-            if self._checkpoints is not None:
-                self._checkpoints.after_commit(connection)
-        except sqlite3.Error as error:
-            # A connection that failed is given up: the file may have been replaced or repaired by the next call.
-            self.close()
-            raise StateUnavailable(f"{self._path}: {error}") from error
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        finally:
-            self._depth = 0
-
-    def _current_connection(self) -> sqlite3.Connection:
-        """Return the connection to the file that is at the path now: in one that was replaced we would count alone."""
-        if self._connection is not None and self._file_id != _file_id(self._path):
-            self.close()
-        if self._connection is None:
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _open(self._path)
-            self._checkpoints = Checkpoints(self._path, self._connection)
-            self._file_id = _file_id(self._path)
-        return self._connection
-
-
-def _open(path: str) -> sqlite3.Connection:
-    """Open the file and make sure of its tables.
-
-    Changing the journal mode of a new file does not wait for others that make it too, so that is tried again.
-    """
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            _prepare(connection)
-        except sqlite3.OperationalError as error:
-            connection.close()
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            select.select([], [], [], _TRY_AGAIN_SECONDS)
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    version = _version(connection)
-    if version > _SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"written by a newer version (schema {version}, ours is {_SCHEMA_VERSION})")
-    if version < _SCHEMA_VERSION:
-        connection.execute("BEGIN IMMEDIATE")
-        # Somebody else may have made the tables while we waited. (executescript() would commit first.)
-        if _version(connection) < _SCHEMA_VERSION:
-            for statement in f"{_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}".split(";"):
-                connection.execute(statement)
-        connection.execute("COMMIT")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _file_id(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116  (asked at each transaction)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _text_of(used: Used) -> str:
