@@ -191,9 +191,9 @@ This is told once a day (UTC) for each account and limit.
             "alice@example.org looks compromised (messages_per_minute)"
         )
 
-    def test_restriction_that_a_release_prevents_is_told_as_such(self):
-        body = body_of(replace(OVER_LIMIT, action="restrict"), SAMPLES)
-        assert "restrict (not again today: an administrator has released the account)" in body
+    def test_why_not_more_is_done_is_told(self):
+        body = body_of(replace(OVER_LIMIT, note="shadow mode: told, not done"), SAMPLES)
+        assert f"{OVER_LIMIT.action} (shadow mode: told, not done)" in body
 
     @pytest.mark.parametrize("account", [*HOSTILE, "x" * 100_000, "=?utf-8?q?a=0ABcc:_x?="])
     def test_hostile_names_stay_in_their_lines(self, account):
@@ -254,6 +254,7 @@ class TestWebhook:
             "cost": 30,
             "policy": "default",
             "action": "restrict-until-tomorrow",
+            "note": "",
             "until": "2026-11-23T00:00:00Z",
             "evidence": RESTRICTED.evidence,
             "time": "2026-11-22T13:05:09Z",

@@ -42,34 +42,37 @@ def enforce(
     Raises:
         StateUnavailable: some of it may not have been done; the next message over the limit does it.
     """
-    policy = policy_for(account, settings)
     effect: Restriction | None = None
     for one in exceeded:
-        alert = Alert(
-            event=Event.SUSPICIOUS if one.limit.is_sign else Event.LIMIT_EXCEEDED,
-            account=account.name,
-            ingress=account.ingress,
-            limit=one.limit.name,
-            most=one.limit.most,
-            used=one.used,
-            cost=one.limit.cost,
-            policy=one.limit.policy,
-            action=one.limit.action,
-            evidence=one.evidence,
-            at=now,
-            notify=policy.notify if policy else (),
-        )
-        # In shadow mode everything is told and nothing is done.
+        alert = _alert(one, account, settings, now)
         if one.limit.action in RESTRICTING and not settings.shadow:
             restriction = _restrict(one, account, state, now)
             if restriction is None:
-                # Released today: it may go on sending, by high-risk.
-                alert = replace(alert, action=HIGH_RISK)
+                alert = replace(alert, action=HIGH_RISK, note="an administrator has released the account today")
             else:
                 effect = restriction
                 alert = replace(alert, event=Event.ACCOUNT_RESTRICTED, until=restriction.until)
         tell(alert, settings, state)
     return effect
+
+
+def _alert(one: Exceeded, account: Account, settings: Settings, now: float) -> Alert:
+    policy = policy_for(account, settings)
+    return Alert(
+        event=Event.SUSPICIOUS if one.limit.is_sign else Event.LIMIT_EXCEEDED,
+        account=account.name,
+        ingress=account.ingress,
+        limit=one.limit.name,
+        most=one.limit.most,
+        used=one.used,
+        cost=one.limit.cost,
+        policy=one.limit.policy,
+        action=one.limit.action,
+        evidence=one.evidence,
+        at=now,
+        note="shadow mode: told, not done" if settings.shadow else "",
+        notify=policy.notify if policy else (),
+    )
 
 
 def _restrict(one: Exceeded, account: Account, state: State, now: float) -> Restriction | None:

@@ -233,13 +233,17 @@ end
 -- ---- the decision log
 
 function calls.record(call)
-  local key, of = DECISION .. call.id, DECISIONS_OF .. call.account
+  local key = DECISION .. call.id
   local account = redis.call('HGET', key, 'account')
   if account and account ~= call.account then
     redis.call('ZREM', DECISIONS_OF .. account, call.id)
   end
   redis.call('HSET', key, 'account', call.account, 'row', call.row, 'expires_at', call.expires_at)
   redis.call('EXPIRE', key, call.ttl)
+  if call.account == '' then
+    return
+  end
+  local of = DECISIONS_OF .. call.account
   forget_up_to(of, call.expired_at)
   redis.call('ZADD', of, call.at, call.id)
   keep(of, call.ttl)

@@ -27,7 +27,14 @@ from urllib.parse import urlsplit
 from redis.exceptions import RedisError
 
 from deliverypools.adapters.redis_counters import PREFIX, SPARE_SECONDS, RedisCounters, bytes_of, text_of
-from deliverypools.adapters.state import RESERVATION_SECONDS, Notice, Reservation, StateUnavailable
+from deliverypools.adapters.state import (
+    ONCE_SECONDS,
+    RELEASED_SECONDS,
+    RESERVATION_SECONDS,
+    Notice,
+    Reservation,
+    StateUnavailable,
+)
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Answer, Finding, Ingress
 from deliverypools.core.records import DecisionRecord
@@ -35,8 +42,6 @@ from deliverypools.core.restrictions import Restriction, utc_day
 from deliverypools.core.tallies import DAY, Tally, Used, Window
 
 _LUA = Path(__file__).with_suffix(".lua").read_text(encoding="ascii")
-_ONCE_SECONDS = 30.0 * DAY
-_RELEASED_SECONDS = 2.0 * DAY
 _NOTICE_SECONDS = 30 * DAY
 """Notices that nobody sends are dropped then."""
 _ROWS_AT_ONCE = 1000
@@ -83,7 +88,7 @@ class RedisState:
         """Count, once for a name; see `State.count_once`."""
         with self._server() as server:
             counted = _tally(server, tally)
-            return tuple(server.call("count_once", name=name, tally=counted, **self._kept_for(_ONCE_SECONDS)))
+            return tuple(server.call("count_once", name=name, tally=counted, **self._kept_for(ONCE_SECONDS)))
 
     def used(self, windows: Sequence[Window]) -> Used:
         """Return what windows hold now, reservations included."""
@@ -169,7 +174,7 @@ class RedisState:
                 "release",
                 fields=[_field(account, ingress) for ingress in (None, *Ingress)],
                 day_and_account=_day_and_account(self._clock(), account),
-                ttl=_ttl(_RELEASED_SECONDS),
+                ttl=_ttl(RELEASED_SECONDS),
             )
             return self._in_effect(rows)
 

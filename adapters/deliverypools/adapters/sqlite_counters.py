@@ -1,7 +1,8 @@
 """Counters in SQLite, as a storage of the `limits` library: moving windows in buckets.
 
 "Recipients in the last 24 hours" is exact to a minute, and an account costs at most 1,440 small rows a stream, however
-much it sends.
+much it sends. Being a storage of `limits` holds it to what that library means by a window: tests/contract runs the
+library's own strategy over this, over its own storage and over Redis.
 """
 
 from __future__ import annotations

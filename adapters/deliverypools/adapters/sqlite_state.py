@@ -12,16 +12,14 @@ from dataclasses import astuple
 from deliverypools.adapters import sqlite_counters
 from deliverypools.adapters.sqlite_counters import PreparedTally, SQLiteCounters
 from deliverypools.adapters.sqlite_file import SQLiteFile
-from deliverypools.adapters.state import RESERVATION_SECONDS, Notice, Reservation
+from deliverypools.adapters.state import ONCE_SECONDS, RELEASED_SECONDS, RESERVATION_SECONDS, Notice, Reservation
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Answer, Finding, Ingress
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction, utc_day
-from deliverypools.core.tallies import DAY, Tally, Used, Window
+from deliverypools.core.tallies import Tally, Used, Window
 
 _SCHEMA_VERSION = 2
-_ONCE_SECONDS = 30.0 * DAY
-_RELEASED_SECONDS = 2.0 * DAY
 _PRUNE_EVERY_WRITES = 16
 _PRUNE_EVERY_SECONDS = 10.0
 _PRUNED_PER_WRITE = 6
@@ -67,7 +65,7 @@ CREATE TABLE decisions (
     envelope_sender TEXT NOT NULL, recipients INTEGER NOT NULL, client_address TEXT NOT NULL, subject TEXT NOT NULL,
     message_id TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (queue_id, host)
 ) WITHOUT ROWID;
-CREATE INDEX decisions_by_account ON decisions (account, at);
+CREATE INDEX decisions_by_account ON decisions (account, at) WHERE account <> '';
 CREATE INDEX decisions_by_expiry ON decisions (expires_at);
 CREATE TABLE notices (
     notice_id INTEGER PRIMARY KEY, channel TEXT NOT NULL, payload TEXT NOT NULL, attempts INTEGER NOT NULL,
@@ -165,7 +163,7 @@ class SQLiteState:
             if row:
                 return _used(row[0])
             used = self._counters.tally(tally)
-            self._note_once(connection, name, _ONCE_SECONDS, _text_of(used))
+            self._note_once(connection, name, ONCE_SECONDS, _text_of(used))
             return used
 
     def used(self, windows: Sequence[Window]) -> Used:
@@ -310,7 +308,7 @@ class SQLiteState:
         with self._file.transaction() as connection:
             rows = connection.execute("DELETE FROM restrictions WHERE account = ? RETURNING *", (account,)).fetchall()
             connection.execute(
-                "INSERT OR IGNORE INTO releases VALUES (?, ?, ?)", (account, utc_day(now), now + _RELEASED_SECONDS)
+                "INSERT OR IGNORE INTO releases VALUES (?, ?, ?)", (account, utc_day(now), now + RELEASED_SECONDS)
             )
             ended = [_restriction(row) for row in rows]
             return [restriction for restriction in ended if restriction.is_in_effect(now)]
@@ -348,7 +346,8 @@ class SQLiteState:
         """Return what is on record about an account's mail, newest first."""
         with self._file.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_RECORD} FROM decisions WHERE account = ? AND at >= ? ORDER BY at DESC LIMIT ?",  # noqa: S608
+                f"SELECT {_RECORD} FROM decisions"  # noqa: S608
+                " WHERE account = ? AND account <> '' AND at >= ? ORDER BY at DESC LIMIT ?",
                 (account, since, most),
             ).fetchall()
             return [_record(row) for row in rows]

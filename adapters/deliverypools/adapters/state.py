@@ -17,10 +17,15 @@ from deliverypools.core.facts import Finding
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction
 from deliverypools.core.settings import Settings
-from deliverypools.core.tallies import Tally, Used, Window
+from deliverypools.core.tallies import DAY, Tally, Used, Window
 
 RESERVATION_SECONDS: Final = 600.0
 """What was reserved and not committed for so long has lapsed: another milter refused, or the client vanished."""
+
+ONCE_SECONDS: Final = 30.0 * DAY
+"""So long `count_once` knows a name: longer than any ticket lives."""
+RELEASED_SECONDS: Final = 2.0 * DAY
+"""So long the day of a release is known: that day itself, and a clock that is set."""
 
 
 class StateUnavailable(Exception):  # noqa: N818  (it is a condition that passes)

@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 
 from deliverypools.core.alerts import Alert, Event
 from deliverypools.core.facts import Ingress, printable
-from deliverypools.core.limits import RESTRICT, RESTRICT_UNTIL_TOMORROW
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import iso_time, utc_text
 
@@ -114,7 +113,7 @@ def body_of(alert: Alert, samples: Samples) -> str:
         "limit": f"{printable(alert.limit)}, at most {alert.most}",
         "used": f"{alert.used} before this message, {alert.cost} by this message",
         "policy": printable(alert.policy) or "(none: a service limit)",
-        "action": _action(alert),
+        "action": printable(alert.action) + (f" ({printable(alert.note)})" if alert.note else ""),
         **({"lasts": _until(alert)} if alert.event is Event.ACCOUNT_RESTRICTED else {}),
         "time": iso_time(alert.at),
     }
@@ -143,6 +142,7 @@ def webhook_of(alert: Alert, samples: Samples) -> dict[str, Any]:
         "cost": alert.cost,
         "policy": printable(alert.policy),
         "action": printable(alert.action),
+        "note": printable(alert.note),
         "until": None if alert.until is None else iso_time(alert.until),
         "evidence": printable(alert.evidence, 600),
         "time": iso_time(alert.at),
@@ -204,13 +204,6 @@ def _command(name: str, account: str, option: str = "") -> str:
 
 def _until(alert: Alert) -> str:
     return "until an administrator releases it" if alert.until is None else f"until {utc_text(alert.until)}"
-
-
-def _action(alert: Alert) -> str:
-    action = printable(alert.action)
-    if alert.event is not Event.ACCOUNT_RESTRICTED and alert.action in (RESTRICT, RESTRICT_UNTIL_TOMORROW):
-        return f"{action} (not again today: an administrator has released the account)"
-    return action
 
 
 def _listed(title: str, values: Sequence[str]) -> str:

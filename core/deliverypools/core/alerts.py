@@ -38,12 +38,14 @@ class Alert:
     policy: str
     """Name of the outbound policy; "" for a service limit."""
     action: str
-    """What is done: `high-risk`, `restrict`, `restrict-until-tomorrow`, `alert`."""
+    """What is done: `high-risk`, `restrict`, `restrict-until-tomorrow`, `alert`; in shadow mode, what would be done."""
     evidence: str
     at: float
     """Seconds since the epoch."""
     until: float | None = None
     """When a restriction ends; None: when an administrator releases it."""
+    note: str = ""
+    """Why not more is done than that; "" where the action is what the limit asks for."""
     notify: tuple[str, ...] = field(default=())
     """Mail addresses of the policy; empty: those of `[alerts]`."""
 
@@ -84,7 +86,7 @@ class Alert:
 
     def _is_sound(self) -> bool:
         """Tell whether the values are what they are said to be: they come from a store that others can write."""
-        texts = (self.account, self.limit, self.policy, self.action, self.evidence, *self.notify)
+        texts = (self.account, self.limit, self.policy, self.action, self.evidence, self.note, *self.notify)
         numbers = (self.most, self.used, self.cost)
         moments = (self.at, *(() if self.until is None else (self.until,)))
         return (

@@ -120,63 +120,90 @@ def limits_for(charge: Charge, settings: Settings) -> tuple[Limit, ...]:
     of a tenant sends together, leaves by high-risk and restricts nobody; nor does what strangers send to a mailbox that
     forwards it.
     """
-    service = service_limits(charge.account.ingress, settings)
     policy = policy_for(charge.account, settings)
-    found = [
-        *_of_policy(charge, policy),
-        Limit(
-            name="recipients_per_day",
-            what="recipients",
-            most=service.recipients_per_day,
-            cost=charge.recipients,
-            window=recipients_window(charge.account, DAY),
-            action=HIGH_RISK if policy is None else _beyond_service_limit(policy, charge.account.ingress),
-        ),
-        Limit(
-            name="messages_per_minute",
-            what="messages",
-            most=service.messages_per_minute,
-            cost=1,
-            window=Window((stream(charge.account, MESSAGES),), MINUTE, MINUTE),
-            action=HIGH_RISK,
-        ),
-        Limit(
-            name="recipients_per_message",
-            what="recipients in one message",
-            most=service.recipients_per_message,
-            cost=charge.recipients,
-            window=None,
-            action=HIGH_RISK,
-        ),
-    ]
-    if charge.account.tenant:
-        found.append(
-            Limit(
-                name="external_recipients_per_tenant_per_day",
-                what=f"external recipients of {charge.account.tenant}",
-                most=service.external_recipients_per_tenant_per_day,
-                cost=charge.external,
-                window=Window((tenant_stream(charge.account, EXTERNAL),), DAY, DAY),
-                action=HIGH_RISK,
-            )
-        )
+    # A policy that only watches makes no service limit void.
+    action = HIGH_RISK if policy is None or policy.over_limit == ALERT else action_of(policy, charge.account.ingress)
+    service = service_limits(charge.account.ingress, settings)
+    quantities = (*_of_policy(charge, policy), *_of_service(charge, service, action))
     return (
-        *(limit for limit in found if limit.most and limit.cost),
-        *(limit for limit in _signs(charge.account, policy, settings) if limit.most),
+        *(limit for limit in quantities if limit.most and limit.cost),
+        *(limit for limit in _signs(charge.account, action, settings) if limit.most),
     )
 
 
-def _signs(account: Account, policy: OutboundPolicy | None, settings: Settings) -> Iterator[Limit]:
+def _of_policy(charge: Charge, policy: OutboundPolicy | None) -> Iterator[Limit]:
+    """Yield the limits of an outbound policy."""
+    if policy is None:
+        return
+    limit = functools.partial(Limit, action=action_of(policy, charge.account.ingress), policy=policy.name)
+    yield limit(
+        name="external_recipients_per_hour",
+        what="external recipients",
+        most=policy.external_recipients_per_hour,
+        cost=charge.external,
+        window=Window((stream(charge.account, EXTERNAL),), HOUR, DAY),
+    )
+    yield limit(
+        name="internal_recipients_per_hour",
+        what="internal recipients",
+        most=policy.internal_recipients_per_hour,
+        cost=charge.internal,
+        window=Window((stream(charge.account, INTERNAL),), HOUR, DAY),
+    )
+    yield limit(
+        name="recipients_per_day",
+        what="recipients",
+        most=policy.recipients_per_day,
+        cost=charge.recipients,
+        window=recipients_window(charge.account, DAY),
+    )
+
+
+def _of_service(charge: Charge, service: Limits, action: str) -> Iterator[Limit]:
+    """Yield the service limits; `action` is for the one per day."""
+    account = charge.account
+    limit = functools.partial(Limit, action=HIGH_RISK)
+    yield limit(
+        name="recipients_per_day",
+        what="recipients",
+        most=service.recipients_per_day,
+        cost=charge.recipients,
+        window=recipients_window(account, DAY),
+        action=action,
+    )
+    yield limit(
+        name="messages_per_minute",
+        what="messages",
+        most=service.messages_per_minute,
+        cost=1,
+        window=Window((stream(account, MESSAGES),), MINUTE, MINUTE),
+    )
+    yield limit(
+        name="recipients_per_message",
+        what="recipients in one message",
+        most=service.recipients_per_message,
+        cost=charge.recipients,
+        window=None,
+    )
+    if account.tenant:
+        yield limit(
+            name="external_recipients_per_tenant_per_day",
+            what=f"external recipients of {account.tenant}",
+            most=service.external_recipients_per_tenant_per_day,
+            cost=charge.external,
+            window=Window((tenant_stream(account, EXTERNAL),), DAY, DAY),
+        )
+
+
+def _signs(account: Account, action: str, settings: Settings) -> Iterator[Limit]:
     """Yield the thresholds beyond which an account looks compromised. They look at what was before this message."""
     ceilings, suspicion = settings.spam.ceilings, settings.suspicion
-    action = HIGH_RISK if policy is None else _beyond_service_limit(policy, account.ingress)
-    sign = functools.partial(Limit, cost=0, is_sign=True)
+    sign = functools.partial(Limit, cost=0, is_sign=True, action=action)
     yield sign(
         name="verdicts_per_account_per_hour",
         what="messages found to be spam",
         most=ceilings.verdicts_per_account_per_hour,
         window=Window((stream(account, SPAM),), HOUR, DAY),
-        action=action,
     )
     if account.tenant:
         yield sign(
@@ -191,7 +218,6 @@ def _signs(account: Account, policy: OutboundPolicy | None, settings: Settings) 
         what="first-time recipients",
         most=suspicion.first_time_recipients_per_day,
         window=Window((stream(account, FIRST_TIME_RECIPIENTS),), DAY, DAY),
-        action=action,
     )
     if account.ingress is Ingress.SUBMISSION:
         yield sign(
@@ -199,7 +225,6 @@ def _signs(account: Account, policy: OutboundPolicy | None, settings: Settings) 
             what="client addresses",
             most=suspicion.client_addresses_per_hour,
             window=Window((stream(account, CLIENT_ADDRESSES),), HOUR, DAY),
-            action=action,
         )
     yield sign(
         name="refused_recipients_percent",
@@ -208,44 +233,7 @@ def _signs(account: Account, policy: OutboundPolicy | None, settings: Settings) 
         window=Window((stream(account, REFUSED),), DAY, DAY),
         of=recipients_window(account, DAY),
         minimum=suspicion.refused_recipients_minimum,
-        action=action,
     )
-
-
-def _of_policy(charge: Charge, policy: OutboundPolicy | None) -> list[Limit]:
-    if policy is None:
-        return []
-    action = action_of(policy, charge.account.ingress)
-    account = charge.account
-    return [
-        Limit(
-            name="external_recipients_per_hour",
-            what="external recipients",
-            most=policy.external_recipients_per_hour,
-            cost=charge.external,
-            window=Window((stream(account, EXTERNAL),), HOUR, DAY),
-            action=action,
-            policy=policy.name,
-        ),
-        Limit(
-            name="internal_recipients_per_hour",
-            what="internal recipients",
-            most=policy.internal_recipients_per_hour,
-            cost=charge.internal,
-            window=Window((stream(account, INTERNAL),), HOUR, DAY),
-            action=action,
-            policy=policy.name,
-        ),
-        Limit(
-            name="recipients_per_day",
-            what="recipients",
-            most=policy.recipients_per_day,
-            cost=charge.recipients,
-            window=recipients_window(account, DAY),
-            action=action,
-            policy=policy.name,
-        ),
-    ]
 
 
 def action_of(policy: OutboundPolicy, ingress: Ingress) -> str:
@@ -253,12 +241,6 @@ def action_of(policy: OutboundPolicy, ingress: Ingress) -> str:
     if ingress is Ingress.OUTSIDE and policy.over_limit != ALERT:
         return HIGH_RISK
     return policy.over_limit
-
-
-def _beyond_service_limit(policy: OutboundPolicy, ingress: Ingress) -> str:
-    """A policy that only watches makes no service limit void."""
-    action = action_of(policy, ingress)
-    return HIGH_RISK if action == ALERT else action
 
 
 def stream(account: Account, name: str) -> str:

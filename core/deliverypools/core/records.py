@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+FIRST_PASS: Final = "first"  # noqa: S105  (none of these is a password)
+EGRESS_PASS: Final = "egress"  # noqa: S105
+EXPRESS_PASS: Final = "express"  # noqa: S105
+"""The passes, as they are called in the log and in records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

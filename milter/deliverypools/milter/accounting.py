@@ -17,7 +17,6 @@ from deliverypools.core.limits import (
     Charge,
     Exceeded,
     Limit,
-    charge_for,
     judge,
     limits_for,
     over_limit,
@@ -50,11 +49,6 @@ class Counted:
 def account_behind(origin: Origin, services: Services) -> Account | None:
     """Return the responsible account of a message; None where nobody is charged."""
     return account_of(origin.ingress, origin.account, origin.envelope_sender, services.settings)
-
-
-def charge_to(account: Account, recipients: Iterable[str], services: Services) -> Charge:
-    """Return what a message costs."""
-    return charge_for(account, recipients, services.settings)
 
 
 def count_at_acceptance(charge: Charge, queue_id: str, services: Services) -> Counted:

@@ -10,11 +10,12 @@ from deliverypools.core import ticket as tickets
 from deliverypools.core.account_names import account_name
 from deliverypools.core.accounts import UNKNOWN_USER_ID, user_account
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin
-from deliverypools.core.limits import Charge
+from deliverypools.core.limits import Charge, charge_for
 from deliverypools.core.received import own_received
+from deliverypools.core.records import EGRESS_PASS
 from deliverypools.core.rules import NORMAL, SPAM, UNDECIDED, Decision, after_waiting, classify
 from deliverypools.core.ticket import Ticket, TicketError
-from deliverypools.milter.accounting import account_behind, charge_to, count_once, note_spam, restricted
+from deliverypools.milter.accounting import account_behind, count_once, note_spam, restricted
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.copying import keep_copy
 from deliverypools.milter.decision_log import decision_record
@@ -54,7 +55,7 @@ def egress_pass(
             message,
             connection,
             ticket.origin,
-            log_name="egress",
+            log_name=EGRESS_PASS,
             once=ticket.ticket_id,
             services=services,
         )
@@ -111,7 +112,7 @@ def failed_pass(message: CollectedMessage, connection: Connection, services: Ser
 
 
 def verdict_of(
-    decision: Decision, message: CollectedMessage, origin: Origin | None, services: Services, name: str = "egress"
+    decision: Decision, message: CollectedMessage, origin: Origin | None, services: Services, name: str = EGRESS_PASS
 ) -> Verdict:
     """Return what to do with a message that was decided (or could not be): the tag, and the line in the log."""
     pool = NORMAL if services.settings.shadow else decision.pool
@@ -216,7 +217,7 @@ def _forward_counted(
     account = account_behind(origin, services)
     if account is None:
         return origin
-    charge = charge_to(account, message.recipients, services)
+    charge = charge_for(account, message.recipients, services.settings)
     name = f"{ticket.ticket_id}/{account.name}"
     counted = count_once(charge, name, message.queue_id, services)
     return dataclasses.replace(origin, over_limit=counted.over_limit)

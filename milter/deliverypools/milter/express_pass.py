@@ -11,12 +11,12 @@ import logging
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Finding, MessageFacts, Origin
-from deliverypools.core.limits import Charge
+from deliverypools.core.limits import Charge, charge_for
 from deliverypools.core.received import date_of
+from deliverypools.core.records import EXPRESS_PASS
 from deliverypools.core.rules import after_waiting, classify
 from deliverypools.milter.accounting import (
     account_behind,
-    charge_to,
     commit,
     give_back,
     note_signs,
@@ -41,13 +41,12 @@ def express_pass(
     message: CollectedMessage, connection: Connection, sender_domain: Finding, services: Services
 ) -> Verdict:
     """Return the verdict: a tag, or "try again" to the client while the message cannot be decided."""
-    if flood := refuse_header_flood(message):
-        give_back(message.queue_id, services)
+    if flood := refuse_header_flood(message, services):
         return flood
     origin = uncounted_origin(message, connection, services)
     account = account_behind(origin, services)
     restriction = restriction_at_acceptance(origin, services)
-    charge = charge_to(account, message.recipients, services) if account and not restriction else None
+    charge = charge_for(account, message.recipients, services.settings) if account and not restriction else None
     counted = reserve(charge, message.queue_id, services) if charge else None
     if counted:
         origin = dataclasses.replace(origin, over_limit=counted.over_limit)
@@ -65,7 +64,7 @@ def express_pass(
     decision = classify(facts, services.settings)
     if decision.pool is not None:
         decision = recorded(
-            decision, message, connection, origin, log_name="express", once=message.queue_id, services=services
+            decision, message, connection, origin, log_name=EXPRESS_PASS, once=message.queue_id, services=services
         )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(message, services), services.settings)

@@ -11,12 +11,14 @@ from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, smtp_account, smtp_ingress
 from deliverypools.core.addresses import domain_of
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
+from deliverypools.core.limits import charge_for
+from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
 from deliverypools.core.reports import refused_in_notice, spam_evidence
 from deliverypools.core.restrictions import Restriction, refusal
+from deliverypools.core.rules import RESTRICTED_SENDER
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
 from deliverypools.milter.accounting import (
     account_behind,
-    charge_to,
     count_at_acceptance,
     give_back,
     note_refused,
@@ -39,19 +41,25 @@ _MOST_HEADERS_OF_OURS = 50
 _logger = logging.getLogger(__name__)
 
 
-def refuse_header_flood(message: CollectedMessage) -> Verdict | None:
+def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdict | None:
     """Refuse a message with more of our headers than anything honest has: each costs a command to remove."""
     if max(message.tags, message.tickets) <= _MOST_HEADERS_OF_OURS:
         return None
     text = f"Too many {TAG_HEADER} header fields"
-    log = log_line(message.queue_id, **{"pass": "first"}, reply="reject", reasons=text, message_id=message.message_id)
+    give_back(message.queue_id, services)
+    log = log_line(
+        message.queue_id,
+        **{"pass": _pass_name(services)},
+        reply="reject",
+        reasons=text,
+        message_id=message.message_id,
+    )
     return Verdict(reply=Reply.REJECT, text=text, log=log)
 
 
 def first_pass(message: CollectedMessage, connection: Connection, services: Services) -> Verdict:
     """Return the verdict of the first pass in the hop profile: forged headers out, a ticket in."""
-    if flood := refuse_header_flood(message):
-        give_back(message.queue_id, services)
+    if flood := refuse_header_flood(message, services):
         return flood
     strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
     problem = ""
@@ -70,8 +78,13 @@ def first_pass(message: CollectedMessage, connection: Connection, services: Serv
     if connection.daemon_name == BOUNCE:
         _note_refused(message, connection, services)
     add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
-    _record(message, connection, ticket.origin if ticket else None, services)
+    if ticket and ticket.origin and ticket.origin.account:
+        _record(message, connection, ticket.origin, services)
     return Verdict(delete=strip, add=add, log=_log(message, ticket.origin if ticket else None, problem))
+
+
+def _pass_name(services: Services) -> str:
+    return EXPRESS_PASS if services.settings.profile == "express" else FIRST_PASS
 
 
 def restriction_at_acceptance(origin: Origin, services: Services) -> Restriction | None:
@@ -96,9 +109,9 @@ def refuse_restricted(
     text = refusal(restriction, services.settings)
     log = log_line(
         message.queue_id,
-        **{"pass": "first"},
+        **{"pass": _pass_name(services)},
         reply="reject",
-        rule="restricted_sender",
+        rule=RESTRICTED_SENDER,
         reasons=text,
         account=origin.account,
         message_id=message.message_id,
@@ -111,7 +124,7 @@ def _counted(origin: Origin, message: CollectedMessage, services: Services) -> t
     account = account_behind(origin, services)
     if account is None or origin.ingress is Ingress.LOCAL:
         return origin, None
-    charge = charge_to(account, message.recipients, services)
+    charge = charge_for(account, message.recipients, services.settings)
     counted = count_at_acceptance(charge, message.queue_id, services)
     if counted.restriction is None:
         try:
@@ -132,9 +145,10 @@ def _note_refused(message: CollectedMessage, connection: Connection, services: S
         _logger.error("%s: refused recipients not counted: %s", message.queue_id, error)
 
 
-def _record(message: CollectedMessage, connection: Connection, origin: Origin | None, services: Services) -> None:
+def _record(message: CollectedMessage, connection: Connection, origin: Origin, services: Services) -> None:
+    """Write down what an account sends. What comes in for our users is no row: there is far more of it."""
     try:
-        row = decision_record("first", message, connection, origin, at=services.clock())
+        row = decision_record(FIRST_PASS, message, connection, origin, at=services.clock())
         services.state.record(row, services.settings.milter.ticket_lifetime)
     except StateUnavailable as error:
         # The egress pass decides, and insists on its own row.
@@ -236,7 +250,7 @@ def _ticket_that_gains_nothing(message: CollectedMessage, services: Services) ->
 def _log(message: CollectedMessage, origin: Origin | None, problem: str) -> str:
     return log_line(
         message.queue_id,
-        **{"pass": "first"},
+        **{"pass": FIRST_PASS},
         ingress=origin.ingress if origin else "unknown",
         reasons=_reasons(origin, problem),
         recipients=len(message.recipients),
