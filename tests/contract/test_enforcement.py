@@ -1,19 +1,20 @@
-"""What follows when a limit is exceeded, over a real store: who is restricted, until when, and what is told."""
+"""What follows when a limit is exceeded, over every store: who is restricted, until when, and what is told."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from invented import DAY
 
 from deliverypools.adapters.enforcement import MAIL, WEBHOOK, enforce
-from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.adapters.state import Reservation
 from deliverypools.core.accounts import Account
 from deliverypools.core.alerts import Alert, Event
 from deliverypools.core.facts import Ingress
-from deliverypools.core.limits import Charge, judge, limits_for, tally_of
-from deliverypools.core.restrictions import following_day, utc_text
+from deliverypools.core.limits import CLIENT_ADDRESSES, REFUSED, Charge, judge, limits_for, stream, tally_of
+from deliverypools.core.restrictions import Restriction, following_day, utc_text
 from deliverypools.core.settings import Settings
+from deliverypools.core.tallies import Entry, Tally
 
 POOLS = {
     name: {"addresses": [f"192.0.2.{number}"], "helo": f"{name}.example.org"}
@@ -24,6 +25,7 @@ ALICE_BY_A_CLIENT = Account(Ingress.TRUSTED, "alice@example.org", "example.org",
 BOB = Account(Ingress.SUBMISSION, "bob@example.org", "example.org", "example.org")
 MOST = 3
 MINUTE = 60.0
+HOUR = 3600.0
 
 
 def site(over_limit="restrict-until-tomorrow", *, notify=(), limits=None, **tables):
@@ -45,13 +47,6 @@ def site(over_limit="restrict-until-tomorrow", *, notify=(), limits=None, **tabl
             **tables,
         }
     )
-
-
-@pytest.fixture
-def state(tmp_path, clock):
-    state = SQLiteState(str(tmp_path / "state.db"), clock)
-    yield state
-    state.close()
 
 
 @pytest.fixture
@@ -183,6 +178,109 @@ class TestReleased:
         assert send(site(action), BOB, recipients=MOST + 1) is not None
 
 
+@pytest.mark.parametrize("action", ["restrict", "restrict-until-tomorrow"])
+class TestRestrictionThatHasEnded:
+    """The window of a day is still full then of what the account has been restricted for."""
+
+    @pytest.fixture
+    def settings(self, action):
+        daily = {"name": "daily", "recipients_per_day": MOST, "over_limit": action, "domains": ["example.org"]}
+        return site(outbound_policies=[daily])
+
+    @pytest.fixture
+    def ended(self, settings, send, state, clock, action):
+        """Have Alice restricted at 18:00, and let her send again: by itself or by an administrator, at midnight."""
+        clock.now = following_day(clock.now) + 18 * HOUR
+        send(settings, recipients=MOST)
+        clock.now += MINUTE
+        assert send(settings) is not None
+        if action == "restrict":
+            clock.now += MINUTE
+            state.release(ALICE.name)
+        ended = clock.now if action == "restrict" else following_day(clock.now)
+        clock.now = following_day(clock.now)
+        alerts(state)
+        return ended
+
+    def test_the_first_message_of_the_day_restricts_nobody(self, settings, ended, send, state, clock):
+        clock.now += MINUTE
+        assert send(settings) is None
+        assert restriction(state) is None
+        (alert,) = alerts(state)
+        assert (alert.event, alert.limit, alert.used) == (Event.LIMIT_EXCEEDED, "recipients_per_day", MOST)
+        assert alert.action == "high-risk"
+        assert alert.note == f"it may send again since {utc_text(ended)}, and has not sent so much since"
+
+    def test_after_it_as_many_pass_as_the_limit_allows_and_the_next_restricts(
+        self, settings, ended, send, state, clock
+    ):
+        del ended
+        for _ in range(MOST):
+            assert send(settings) is None
+            clock.now += 3 * HOUR
+        assert send(settings) is not None
+        assert restriction(state) is not None
+        assert [alert.event for alert in alerts(state)] == [Event.LIMIT_EXCEEDED, Event.ACCOUNT_RESTRICTED]
+
+    @pytest.mark.parametrize("seconds", [0.0, 0.5, 30.0, MINUTE, 5 * HOUR])
+    def test_one_message_beyond_the_limit_alone_restricts(self, seconds, settings, ended, send, clock):
+        del ended
+        clock.now += seconds
+        assert send(settings, recipients=MOST + 1) is not None
+
+    def test_ended_and_beyond_the_limit_again_and_again(self, settings, ended, send, state, clock):
+        for _ in range(3):
+            assert send(settings, recipients=MOST) is None
+            assert send(settings) is not None
+            clock.now = following_day(clock.now)
+            state.release(ALICE.name)
+            clock.now = following_day(clock.now)
+        assert ended < clock.now
+
+    def test_in_other_ways_of_sending_it_is_restricted_as_ever(self, settings, ended, send, clock):
+        clock.now = ended + MINUTE
+        assert send(settings, BOB, recipients=MOST) is None
+        assert send(settings, BOB) is not None
+
+    def test_where_an_administrator_has_restricted_it_since_that_is_told(self, settings, ended, send, state, clock):
+        del ended
+        by_hand = Restriction(account=ALICE.name, since=clock.now, reason="phished")
+        state.restrict(by_hand, by_hand=True)
+        clock.now += MINUTE
+        send(settings)
+        assert restriction(state) == by_hand
+        assert [alert.event for alert in alerts(state)] == [Event.ACCOUNT_RESTRICTED]
+
+    def test_signs_of_compromise_are_looked_at_since_then_too(self, action, send, state, clock):
+        settings = site(
+            action, limits={}, suspicion={"refused_recipients_percent": 30, "refused_recipients_minimum": 2}
+        )
+        clock.now = following_day(clock.now) + 18 * HOUR
+        send(settings, recipients=2)
+        refuse(state, 2)
+        assert send(settings).reason == "2 recipients refused in 24 hours, more than 30 %"
+        clock.now += MINUTE
+        state.release(ALICE.name)
+        clock.now = following_day(clock.now)
+        assert send(settings) is None
+        assert send(settings) is None
+        refuse(state, 1)
+        assert send(settings) is None
+        refuse(state, 1)
+        assert send(settings) is not None
+
+    def test_a_window_of_an_hour_that_began_after_the_ending_is_judged_as_ever(self, action, send, state, clock):
+        settings = site(action, suspicion={"client_addresses_per_hour": 2})
+        state.release(ALICE.name)
+        clock.now = following_day(clock.now) + HOUR
+        state.count(Tally((Entry(stream(ALICE, CLIENT_ADDRESSES), 3, DAY),)))
+        assert send(settings) is not None
+
+
+def refuse(state, recipients):
+    state.count(Tally((Entry(stream(ALICE, REFUSED), recipients, DAY),)))
+
+
 @pytest.mark.parametrize("action", ["high-risk", "alert"])
 class TestActionsThatRestrictNobody:
     def test_nobody_is_restricted_but_it_is_told(self, action, send, state):
@@ -271,6 +369,25 @@ class TestAlerts:
     def test_goes_to_those_whom_the_policy_names(self, send, state):
         send(site("high-risk", notify=["sales-admin@example.org"]), recipients=MOST + 1)
         assert [alert.notify for alert in alerts(state)] == [("sales-admin@example.org",)]
+
+    @pytest.mark.parametrize("mail_to", [(), ("postmaster@example.org",)], ids=["nobody else", "postmaster"])
+    def test_beyond_the_limit_of_a_tenant_one_alert_for_all_of_its_accounts(self, mail_to, send, state, clock):
+        settings = site(
+            "high-risk",
+            notify=["sales-admin@example.org"],
+            limits={"external_recipients_per_tenant_per_day": MOST},
+            alerts={"mail_to": mail_to},
+        )
+        for account in (BOB, *(replace(ALICE, name=f"user{number}@example.org") for number in range(50))):
+            send(settings, account, recipients=MOST)
+        send(settings, ALICE_BY_A_CLIENT, recipients=MOST)
+        (alert,) = alerts(state)
+        assert (alert.tenant, alert.account) == ("example.org", "user0@example.org")
+        assert (alert.event, alert.limit) == (Event.LIMIT_EXCEEDED, "external_recipients_per_tenant_per_day")
+        assert alert.notify == (() if mail_to else ("sales-admin@example.org",))
+        clock.now = following_day(clock.now)
+        send(settings, recipients=1)
+        assert [alert.tenant for alert in alerts(state)] == ["example.org"]
 
     @pytest.mark.parametrize(
         ("told", "channels"),

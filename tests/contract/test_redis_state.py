@@ -90,6 +90,7 @@ def calls_of(state):
         "restrictions": state.restrictions,
         "restrict": lambda: state.restrict(restriction()),
         "release": lambda: state.release("bob"),
+        "last_ending": lambda: state.last_ending(ALICE),
         "was_released_today": lambda: state.was_released_today("alice"),
         "record": lambda: state.record(record(), DAY),
         "record_of": lambda: state.record_of("mx1.example.org", "4Q1"),
@@ -218,6 +219,7 @@ class TestServerRefuses:
             ("once:name", "first_time"),
             ("seen:alice", "see"),
             ("restrictions", "restrictions_on"),
+            ("endings:submission:alice", "last_ending"),
             ("decision:4Q1/mx1.example.org", "record"),
             ("decisions-of:alice", "records_of"),
             ("notices", "claim_notices"),
@@ -347,6 +349,13 @@ class TestBounds:
         assert client.zcard("delivery-pools:decisions-of:alice") == 1
         assert client.zcard("delivery-pools:ticket:ticket") == 1
         assert client.hlen("delivery-pools:restrictions") == client.zcard("delivery-pools:restrictions-ending") == 1
+
+    def test_old_endings_are_dropped_with_the_next_one(self, state, redis_server, clock):
+        for _ in range(10):
+            state.restrict(restriction(since=clock.now, until=clock.now + 60))
+            clock.now += DAY
+        assert redis_server.client.zcard("delivery-pools:endings:submission:alice") == 3
+        assert 2 * DAY < redis_server.client.ttl("delivery-pools:endings:submission:alice") < 4 * DAY
 
     def test_a_shorter_time_does_not_let_the_server_drop_what_is_kept_longer(self, state, redis_server):
         state.see("alice", ["a@x"], 100 * DAY, renew=True)

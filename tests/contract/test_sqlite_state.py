@@ -76,11 +76,12 @@ class TestPruning:
             state.use_ticket(f"t{minute}", "4Q", 5, 60)
             state.see("alice", [f"{minute}@x"], 60, renew=True)
             state.remember_sender_domain(f"d{minute}.example", Finding(Answer.YES, "has MX"), 60)
+            state.restrict(restriction(f"user{minute}", until=clock.now + 60))
             state.release(f"user{minute}")
             state.record(record(f"4Q{minute}", at=clock.now), 60)
         clock.now += 31 * DAY
         state.count(tally(1))
-        tables = ("counters", "once", "ticket_uses", "seen", "sender_domains", "releases", "decisions")
+        tables = ("counters", "once", "ticket_uses", "seen", "sender_domains", "releases", "endings", "decisions")
         assert {table: rows_in(path, table) for table in tables} == dict.fromkeys(tables, 0) | {"counters": 1}
 
     def test_what_ended_is_forgotten_when_somebody_is_restricted(self, state, clock, path):

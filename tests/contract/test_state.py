@@ -293,6 +293,33 @@ class TestCountOnce:
         assert state.count_once("ticket", tally(3)) == (0,)
         assert held(state) == 3
 
+    def test_under_other_limits_the_windows_of_now_are_told_without_the_message_itself(self, state, clock):
+        state.count(tally(500))
+        clock.now += 20 * HOUR
+        state.count(tally(3))
+        message = tally(11)
+        assert state.count_once("ticket", message) == (503,)
+        windows = (Window(("bob/recipients",), DAY, DAY), recipients_window(seconds=HOUR), recipients_window())
+        assert state.count_once("ticket", replace(message, windows=windows)) == (0, 3, 503)
+        state.count(tally(2))
+        assert state.count_once("ticket", replace(message, windows=windows)) == (0, 5, 505)
+        assert state.count_once("ticket", message) == (503,), "of the first one, what was held at first"
+        assert held(state) == 516
+
+    def test_under_other_limits_a_message_that_has_left_the_window_takes_nothing_from_it(self, state, clock):
+        state.count_once("ticket", tally(11))
+        clock.now += 2 * DAY
+        other = replace(tally(11), windows=(recipients_window(seconds=HOUR), recipients_window()))
+        assert state.count_once("ticket", other) == (0, 0)
+        assert held(state) == 0
+
+    def test_under_other_limits_a_window_of_several_streams(self, state):
+        entries = (Entry("alice/internal", 2, DAY), Entry("alice/external", 5, DAY))
+        state.count(Tally(entries))
+        state.count_once("ticket", Tally(entries))
+        both = Window(("alice/external", "alice/internal"), DAY, DAY)
+        assert state.count_once("ticket", Tally(entries, (both, replace(both, streams=both.streams[:1])))) == (7, 5)
+
     def test_another_ticket_is_counted(self, state):
         state.count_once("one", tally(6))
         assert state.count_once("two", tally(6)) == (6,)

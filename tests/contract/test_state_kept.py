@@ -1,5 +1,6 @@
 """The contract of the shared state, over every store: what is seen, restricted, recorded and posted, and how long."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from invented import ODD_NAMES, START, record, restriction
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Answer, Finding, Ingress
 from deliverypools.core.restrictions import following_day
-from deliverypools.core.tallies import DAY
+from deliverypools.core.tallies import DAY, HOUR
 
 ALICE = Account(Ingress.SUBMISSION, "alice")
 
@@ -234,6 +235,106 @@ class TestRelease:
         assert state.restrict(restriction()) is None
 
 
+class TestLastEnding:
+    def test_none_is_known_at_first(self, state):
+        assert state.last_ending(ALICE) is None
+
+    def test_is_when_the_restriction_was_to_end_not_before(self, state, clock):
+        until = START + 100.25
+        state.restrict(restriction(until=until))
+        clock.now = until - 0.25
+        assert state.last_ending(ALICE) is None
+        clock.now = until
+        assert state.last_ending(ALICE) == until
+
+    def test_is_known_for_two_days(self, state, clock):
+        state.restrict(restriction(until=START + 100))
+        clock.now = START + 100 + 2 * DAY - 1
+        state.restrict(restriction("bob", until=clock.now + 100))
+        assert state.last_ending(ALICE) == START + 100
+        clock.now += 1
+        assert state.last_ending(ALICE) is None
+
+    def test_is_known_for_two_days_also_after_a_long_restriction(self, opened, clock):
+        opened().restrict(restriction(until=START + 100 * DAY))
+        clock.now += 101 * DAY
+        assert opened().last_ending(ALICE) == START + 100 * DAY
+
+    def test_is_that_of_the_way_of_sending_or_of_all(self, state, clock):
+        state.restrict(restriction(until=START + 100))
+        state.restrict(restriction("bob", ingress=None, until=START + 100))
+        clock.now += 100
+        assert state.last_ending(Account(Ingress.TRUSTED, "alice")) is None
+        assert [state.last_ending(Account(ingress, "bob")) for ingress in Ingress] == [START + 100] * len(Ingress)
+
+    def test_is_the_release_for_all_ways_of_sending(self, state, clock):
+        state.restrict(restriction())
+        clock.now += 50.5
+        state.release("alice")
+        clock.now += HOUR
+        assert [state.last_ending(Account(ingress, "alice")) for ingress in Ingress] == [START + 50.5] * len(Ingress)
+        assert state.last_ending(Account(Ingress.SUBMISSION, "bob")) is None
+
+    def test_a_restriction_that_was_released_does_not_end_later(self, state, clock):
+        for ingress in (Ingress.SUBMISSION, None):
+            state.restrict(restriction(ingress=ingress, until=START + 100))
+        clock.now += 50
+        state.release("alice")
+        clock.now += 100
+        assert state.last_ending(ALICE) == START + 50
+
+    def test_nor_does_one_that_was_replaced_by_one_without_end(self, state, clock):
+        state.restrict(restriction(until=START + 100))
+        state.restrict(restriction(since=START + 1))
+        clock.now += 200
+        assert state.last_ending(ALICE) is None
+
+    def test_one_that_was_not_written_because_another_stands_does_not_end(self, state, clock):
+        state.restrict(restriction(until=START + 100))
+        state.restrict(restriction(until=START + 50))
+        state.restrict(restriction("bob"))
+        state.restrict(restriction("bob", until=START + 50))
+        clock.now += 50
+        assert state.last_ending(ALICE) is None
+        assert state.last_ending(Account(Ingress.SUBMISSION, "bob")) is None
+
+    def test_the_latest_counts_while_the_next_has_not_ended(self, state, clock):
+        for until in (START + 100, START + 200, START + 1000):
+            state.restrict(restriction(since=clock.now, until=until))
+            clock.now = until
+        clock.now = START + 300
+        assert state.last_ending(ALICE) == START + 200
+
+    @pytest.mark.parametrize("name", ODD_NAMES)
+    def test_any_account(self, state, name):
+        state.restrict(restriction(name))
+        state.release(name)
+        assert state.last_ending(Account(Ingress.SUBMISSION, name)) == START
+        assert state.last_ending(ALICE) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_stores_restrict_and_release_alike(sqlite_store, redis_store, clock, seed):
+    chance = random.Random(seed)
+    states = [store.open(clock) for store in (sqlite_store, redis_store)]
+    accounts = [Account(ingress, name) for name in ("alice", "bob") for ingress in Ingress]
+    for _ in range(400):
+        name, ingress = chance.choice(["alice", "bob"]), chance.choice([None, *Ingress])
+        until = chance.choice([None, following_day(clock.now), clock.now + chance.choice([0.5, HOUR, 3 * DAY])])
+        is_release = chance.random() < 0.2
+        for state in states:
+            if is_release:
+                state.release(name)
+            else:
+                state.restrict(restriction(name, ingress, since=clock.now, until=until), by_hand=until is None)
+        clock.now += chance.choice([0.25, 100, HOUR, 7 * HOUR, DAY])
+        endings, others = ([state.last_ending(account) for account in accounts] for state in states)
+        assert endings == others
+        assert states[0].restrictions_on(accounts) == states[1].restrictions_on(accounts)
+    for state in states:
+        state.close()
+
+
 class TestDecisionLog:
     def test_what_was_recorded_is_found_again(self, opened):
         opened().record(record(), DAY)
@@ -284,6 +385,15 @@ class TestDecisionLog:
         state.record(record("4Q2", at=clock.now), DAY)
         assert state.record_of("mx1.example.org", "4Q1") is None
         assert state.records_of("alice") == [record("4Q2", at=clock.now)]
+
+    def test_they_are_forgotten_to_the_second_though_nothing_is_written(self, state, clock):
+        state.record(record(), 100)
+        clock.now += 99
+        assert state.record_of("mx1.example.org", "4Q1") == record()
+        assert state.records_of("alice") == [record()]
+        clock.now += 1
+        assert state.record_of("mx1.example.org", "4Q1") is None
+        assert state.records_of("alice") == []
 
     def test_mail_of_nobody(self, state):
         state.record(record(account="", subject=""), DAY)

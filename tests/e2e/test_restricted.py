@@ -14,7 +14,7 @@ import pytest
 from mailing import BOB, HIGH_RISK, NORMAL, arrived, fresh, from_trusted, mail, submit
 
 from deliverypools.adapters.postfix_queue import PostfixQueue, QueueError
-from deliverypools.adapters.requeue import requeue
+from deliverypools.adapters.requeue import RequeueInterrupted, requeue
 from deliverypools.adapters.settings_file import load_settings
 from deliverypools.cli.shared_state import shared_state
 from deliverypools.lab.lab import Lab
@@ -169,7 +169,7 @@ def test_an_interrupted_run_is_taken_up_by_the_next(make_lab: Callable[..., Lab]
     recipients, _ = defer_all(lab, 5)
     settings = load_settings(lab.settings_file)
     assert restricted(lab, "add", ALICE).status == 0
-    with lab.network.inside(), shared_state(settings) as state, pytest.raises(QueueError):
+    with lab.network.inside(), shared_state(settings) as state, pytest.raises(RequeueInterrupted):
         requeue(BreaksDown(str(lab.postfix.config_directory)), state, settings, [])
     assert any(entry["queue_name"] == "hold" for entry in lab.postfix.queue())
     receipt = restricted(lab, "requeue", "--json").json()

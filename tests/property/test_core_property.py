@@ -9,6 +9,7 @@ from cryptography.fernet import Fernet
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from deliverypools.adapters.seal import TicketSealer
 from deliverypools.core.addresses import domain_of, normalise_address, normalise_domain
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.headers import Headers
@@ -19,7 +20,6 @@ from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings
 from deliverypools.core.ticket import Binding, BodyDigest, Ticket, TicketError, fold, recipient_digests, unfold
 from deliverypools.milter.collector import MessageCollector
-from deliverypools.milter.seal import TicketSealer
 from deliverypools.milter.verdict import log_line
 
 POOLS = {

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from deliverypools.core.account_names import account_name
 from deliverypools.core.settings import Settings, SettingsError, parse_settings
 from deliverypools.core.settings.toml_lines import MAX_DEPTH, scan
+from deliverypools.core.settings.values import account, client_ip
 
 VALID = """\
 accepted_domains = ["example.org"]
@@ -218,11 +220,44 @@ def test_effective_lines_are_settings_again(user, client, undecided_seconds, cac
         + f"[dns]\nservfail_cache_seconds = {cache_seconds / 7}\nnameservers = ['127.0.0.1', '[::1]:5353']\n"
         + f"[[pins]]\nsasl_username = {basic(user)}\npool = 'normal'\n"
         + f"[[pins]]\nclient = '{client}'\npool = 'high-risk'\n"
+        + f"[[outbound_policies]]\nname = {basic(user)}\nsenders = ['{client}', 'uid:33']\nover_limit = 'restrict'\n"
     )
     if read is None:
         return
-    text = "\n".join(line for line in read.effective_lines() if "(not set)" not in line)
-    assert parse_settings(text, "again") == read
+    assert parse_settings(toml_of(read.effective_lines()), "again") == read
+    assert read.outbound_policies
+
+
+def toml_of(lines):
+    """Effective lines as a settings file: without what is not set, `pins[0].pool` in a table of the array."""
+    top, arrays = [], {}
+    for line in lines:
+        if element := re.match(r"(\w+\[\d+\])\.", line):
+            arrays.setdefault(element[1], []).append(line[element.end() :])
+        elif "(not set)" not in line:
+            top.append(line)
+    tables = (f"[[{place.partition('[')[0]}]]\n" + "\n".join(keys) for place, keys in arrays.items())
+    return "\n".join([*top, *tables])
+
+
+@UNHURRIED
+@given(
+    st.one_of(st.text(), st.from_regex(r"(?i)(uid:|\*|\[)?[0-9a-f.:+-]{0,12}[\]/@]?[a-z0-9.]{0,12}", fullmatch=True))
+)
+@example("uid:33+web")
+@example("*+x@example.org")
+@example("[::1]:25")
+def test_an_account_is_the_name_that_is_counted(text):
+    try:
+        name = account(text)
+    except ValueError as refusal:
+        advice = str(refusal)
+    else:
+        assert account_name(name) == name or client_ip(name)
+        assert not re.match(r"uid:(?!unknown$|[0-9]+$)[^@]*$", name)
+        assert not re.match(r"[0-9.]{7,}[/:]|\[?[0-9a-f]+::[0-9a-f]*[]/]|\*@", name)
+        return
+    assert re.match(r"is empty; write |got .*; write ", advice)
 
 
 PART_OF_A_PASSWORD = st.text(alphabet=st.one_of(st.sampled_from("/?#:%[]& \\\n="), st.characters()), max_size=5)

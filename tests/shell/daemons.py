@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
+from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.state import State, open_state
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Ingress
@@ -22,7 +23,6 @@ from deliverypools.core.ticket import HEADER, Ticket
 from deliverypools.lab.dns_server import DnsServer
 from deliverypools.lab.settings_file import merged, render_toml
 from deliverypools.lab.waiting import wait_until
-from deliverypools.milter.seal import TicketSealer
 
 READY_SECONDS = 20
 ZONES = {

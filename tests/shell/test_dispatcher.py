@@ -14,10 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from deliverypools.adapters import copies, sendmail, webhook
 from deliverypools.adapters.copies import CopyDraft
 from deliverypools.adapters.enforcement import MAIL, WEBHOOK, tell
+from deliverypools.adapters.message_file import parse_headers
+from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core.alerts import Alert, Event
@@ -25,10 +28,12 @@ from deliverypools.core.facts import Ingress
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction
 from deliverypools.core.settings import Settings, built_in_defaults
+from deliverypools.core.ticket import HEADER
 from deliverypools.lab.waiting import wait_until
 from deliverypools.policy import dispatcher as dispatcher_module
 from deliverypools.policy.dispatcher import Dispatcher
 
+SEALER = TicketSealer([Fernet.generate_key()])
 SECONDS = 20
 DAY = 86_400
 SECRET = "hook-secret"
@@ -193,6 +198,7 @@ def run(tmp_path, clock):
             made = Dispatcher(
                 settings if callable(settings) else lambda: settings,
                 open_state or (lambda: SQLiteState(path, clock)),
+                lambda: SEALER,
                 clock,
             )
             loop = asyncio.new_event_loop()
@@ -266,6 +272,15 @@ def nothing_is_left(state, clock):
     return state.claim_notices(10, 60) == []
 
 
+def without_mark(content):
+    """The message as it lay in the spool: the mark is a header field of several lines on top."""
+    head, _, rest = content.partition(b"\n")
+    assert head.startswith(HEADER.encode())
+    while rest.startswith(b"\t"):
+        rest = rest.partition(b"\n")[2]
+    return rest
+
+
 class TestMail:
     def test_alert_is_mailed_once_with_the_null_sender(self, state, clock, mailer, make_settings, run):
         settings = make_settings(mail_to=["admin@example.org", "-oq/tmp@example.org"])
@@ -287,6 +302,9 @@ class TestMail:
         assert arguments == ["-i", "-f", "<>", "--", "admin@example.org", "-oq/tmp@example.org"]
         assert content.isascii()
         assert b"\r" not in content
+        mark = parse_headers(content).first(HEADER)
+        assert SEALER.is_notice(mark, message["Message-ID"])
+        assert not SEALER.is_notice(mark, "<another@example.org>")
         assert nothing_is_left(state, clock)
 
     def test_addresses_of_the_policy_come_first(self, state, clock, mailer, make_settings, run):
@@ -620,7 +638,8 @@ class TestCopies:
             contents.append((number, path.read_bytes()))
         run(settings)
         mailer.wait_for(3)
-        assert [content for _, content in mailer.calls] == [content for _, content in sorted(contents, reverse=True)]
+        sent = [content for _, content in mailer.calls]
+        assert [without_mark(content) for content in sent] == [copy for _, copy in sorted(contents, reverse=True)]
         assert mailer.calls[0][0] == ["-i", "-f", "<>", "--", "audit@example.org"]
         wait_until(lambda: not any(path.parent.iterdir()), timeout_seconds=SECONDS, what="the spool is empty")
 

@@ -248,11 +248,22 @@ class TestLocalMail:
         assert decision(send(mail, "EGRESS")) == "relay"
 
     def test_mailbox_that_forwarded_is_one_that_we_accepted_for(self, milter, send):
-        outside = dataclasses.replace(MAIL, recipients=(b"<carol@example.org>",))
-        mail = outside.after(send(outside))
-        forged = (b"Delivered-To", b"dave@example.org")
-        send(mail.below(forged, (b"Delivered-To", b"Carol@example.org")), "EGRESS", queue_id="4FORWARD01z")
+        two = (b"<carol@example.org>", b"<frank@example.org>")
+        outside = dataclasses.replace(MAIL, recipients=two).below((b"Delivered-To", b"frank@example.org"))
+        mail = outside.after(send(outside, queue_id="4OUTSIDE01z")).below(received(queue_id="4OUTSIDE01z"))
+        no_recipient = (b"Delivered-To", b"dave@example.org")
+        mail = mail.below(no_recipient, (b"Delivered-To", b"Carol@example.org"))
+        send(mail, "EGRESS", queue_id="4FORWARD01z")
         milter.wait_for_log('reasons="arrived from outside (198.51.100.7); forwarded by Carol@example.org"')
+
+    def test_what_the_stranger_wrote_names_no_mailbox(self, milter, send):
+        two = (b"<carol@example.org>", b"<frank@example.org>")
+        outside = dataclasses.replace(MAIL, recipients=two).below((b"Delivered-To", b"frank@example.org"))
+        mail = outside.after(send(outside, queue_id="4OUTSIDE02z")).below(received(queue_id="4OUTSIDE02z"))
+        send(mail, "EGRESS", queue_id="4FORWARD02z")
+        milter.wait_for_log(
+            '4FORWARD02z: pass=egress pool=relay rule=forwarded reasons="arrived from outside (198.51.100.7)"'
+        )
 
 
 def test_ticket_that_comes_in_too_many_queue_files_is_not_believed_any_more(milter, submitted):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from deliverypools.adapters.postfix_queue import PostfixQueue, QueueError
-from deliverypools.adapters.requeue import requeue
+from deliverypools.adapters.requeue import RequeueInterrupted, requeue
 from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.requeue import Outcome, QueuedMessage
@@ -144,11 +144,12 @@ class MovingQueue(PostfixQueue):
         return False
 
 
-def test_what_goes_into_delivery_at_the_last_moment_is_left_alone_and_keeps_its_record(tmp_path):
+@pytest.fixture
+def state(tmp_path):
+    """Three messages of alice's, who has been restricted since."""
     state = SQLiteState(str(tmp_path / "state.db"), lambda: 1795262400.0)
-    records = {}
     for queue_id in ("A", "B", "C"):
-        records[queue_id] = DecisionRecord(
+        record = DecisionRecord(
             queue_id=queue_id,
             host="mx.example.org",
             pass_name="egress",
@@ -164,8 +165,13 @@ def test_what_goes_into_delivery_at_the_last_moment_is_left_alone_and_keeps_its_
             subject="",
             message_id="",
         )
-        state.record(records[queue_id], 1e6)
+        state.record(record, 1e6)
     state.restrict(Restriction(account="alice", since=1795262400.0, reason="spam"))
+    yield state
+    state.close()
+
+
+def test_what_goes_into_delivery_at_the_last_moment_is_left_alone_and_keeps_its_record(state):
     queue = MovingQueue({"A": "deferred", "B": "deferred", "C": "deferred"}, {"B": "active"}, holds={"A"})
     receipt = requeue(queue, state, built_in_defaults(), ["alice"])
     assert {one.queue_id: one.outcome for one in receipt.moved} == {
@@ -174,5 +180,25 @@ def test_what_goes_into_delivery_at_the_last_moment_is_left_alone_and_keeps_its_
         "C": Outcome.GONE,
     }
     assert not receipt.is_pickup_awake
-    rules = {queue_id: state.record_of("mx.example.org", queue_id).rule for queue_id in records}
+    rules = {queue_id: state.record_of("mx.example.org", queue_id).rule for queue_id in "ABC"}
     assert rules == {"A": "requeued", "B": "default", "C": "default"}
+
+
+@pytest.mark.parametrize(
+    ("failing", "raised"),
+    [
+        ("hostname", QueueError),
+        ("messages", QueueError),
+        ("hold", RequeueInterrupted),
+        ("requeue", RequeueInterrupted),
+        ("bcc_parameters", RequeueInterrupted),
+    ],
+)
+def test_before_the_first_hold_nothing_has_begun(state, monkeypatch, failing, raised):
+    def fail(*_):
+        raise QueueError("killed")
+
+    monkeypatch.setattr(MovingQueue, failing, fail)
+    queue = MovingQueue({"A": "deferred"}, {}, holds={"A"})
+    with pytest.raises(raised, match=r"^killed$"):
+        requeue(queue, state, built_in_defaults(), ["alice"])

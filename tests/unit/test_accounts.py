@@ -3,7 +3,15 @@
 import pytest
 
 from deliverypools.core.account_names import UNREADABLE
-from deliverypools.core.accounts import Account, account_of, smtp_account, smtp_ingress, tenant_of, user_account
+from deliverypools.core.accounts import (
+    Account,
+    account_of,
+    is_internal,
+    smtp_account,
+    smtp_ingress,
+    tenant_of,
+    user_account,
+)
 from deliverypools.core.facts import Ingress
 from deliverypools.core.settings import Settings
 
@@ -90,20 +98,42 @@ def test_accounts_are_counted_apart_by_how_the_mail_came_in():
 
 
 @pytest.mark.parametrize(
-    ("name", "sender", "tenant"),
+    ("name", "tenant"),
     [
-        pytest.param("alice@example.org", "eve@example.net", "example.org", id="its own domain"),
-        pytest.param("alice@example.org", "bob@bücher.example", "example.org", id="its own before the sender's"),
-        pytest.param("alice", "SRS0=h=t=bücher.example=bob@fwd.example", "xn--bcher-kva.example", id="the sender's"),
-        pytest.param("uid:33", "www@example.org", "example.org", id="the sender's, of a system user"),
-        pytest.param("alice", "alice@example.net", "", id="neither is accepted"),
-        pytest.param("alice@sub.example.org", "", "", id="a subdomain is another domain"),
-        pytest.param("alice", "", "", id="null reverse-path"),
+        pytest.param("alice@example.org", "example.org", id="its own domain"),
+        pytest.param("alice@elsewhere.example", "", id="a domain that is not accepted"),
+        pytest.param("alice@sub.example.org", "", id="a subdomain is another domain"),
+        pytest.param("alice", "", id="a login without a domain may be of any tenant"),
+        pytest.param("uid:33", "", id="a system user too"),
     ],
 )
-def test_the_tenant_is_an_accepted_domain(name, sender, tenant):
-    assert tenant_of(name, sender, SETTINGS) == tenant
-    assert account_of(Ingress.SUBMISSION, name, sender, SETTINGS).tenant == tenant
+def test_the_tenant_is_the_accepted_domain_of_the_account(name, tenant):
+    assert tenant_of(name, SETTINGS) == tenant
+    assert account_of(Ingress.SUBMISSION, name, "eve@example.net", SETTINGS).tenant == tenant
+
+
+def test_the_only_accepted_domain_is_the_tenant_of_a_login_without_one():
+    alone = SETTINGS.model_copy(update={"accepted_domains": ("example.org",)})
+    assert tenant_of("alice", alone) == "example.org"
+    assert tenant_of("alice@elsewhere.example", alone) == ""
+
+
+@pytest.mark.parametrize(
+    ("recipient", "internal"),
+    [
+        ("bob@example.org", True),
+        ("<Bob+x@EXAMPLE.org>", True),
+        ("bob@example.com", False),
+        ("bob@sub.example.org", False),
+        ("v%example.com@example.org", False),
+        ("example.com!v@example.org", False),
+        ('"v@example.com"@example.org', False),
+        ("postmaster", False),
+        ("", False),
+    ],
+)
+def test_what_postfix_sends_through_our_domain_to_elsewhere_is_not_internal(recipient, internal):
+    assert is_internal(recipient, SETTINGS) is internal
 
 
 @pytest.mark.parametrize(

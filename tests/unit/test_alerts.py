@@ -40,6 +40,7 @@ RESTRICTED = Alert(
 OVER_LIMIT = replace(
     RESTRICTED, event=Event.LIMIT_EXCEEDED, action="high-risk", until=None, policy="", limit="messages_per_minute"
 )
+TENANT = replace(OVER_LIMIT, limit="external_recipients_per_tenant_per_day", tenant="example.org")
 SAMPLES = Samples(("Cheap watches", "Grüße"), ("203.0.113.9", "2001:db8::9"))
 HOSTILE = [
     "a; rm -rf /",
@@ -81,7 +82,7 @@ def record(**changes):
 
 
 class TestStored:
-    @pytest.mark.parametrize("alert", [RESTRICTED, OVER_LIMIT], ids=lambda alert: alert.event.value)
+    @pytest.mark.parametrize("alert", [RESTRICTED, OVER_LIMIT, TENANT], ids=["restricted", "over limit", "tenant"])
     def test_round_trip_through_json(self, alert):
         assert Alert.from_dict(json.loads(json.dumps(alert.to_dict()))) == alert
 
@@ -99,6 +100,7 @@ class TestStored:
             {"most": None},
             {"used": True},
             {"account": 1},
+            {"tenant": 1},
             {"notify": 1},
             {"notify": [1]},
             {"added_later": 1},
@@ -113,6 +115,35 @@ class TestStored:
     def test_what_is_no_alert_is_a_value_error(self, values):
         with pytest.raises(ValueError, match="an alert of another version"):
             Alert.from_dict(values)
+
+    def test_an_alert_that_was_stored_before_there_were_tenants(self):
+        stored = RESTRICTED.to_dict()
+        del stored["tenant"]
+        assert Alert.from_dict(stored) == RESTRICTED
+
+
+class TestOnce:
+    def test_for_each_event_limit_account_and_day(self):
+        changes = [
+            {},
+            {"event": Event.SUSPICIOUS},
+            {"limit": "recipients_per_day"},
+            {"policy": "default"},
+            {"account": "bob@example.org"},
+            {"ingress": Ingress.TRUSTED},
+            {"at": AT + 86_400},
+        ]
+        assert len({replace(OVER_LIMIT, **change).once for change in changes}) == len(changes)
+        assert replace(OVER_LIMIT, at=AT + 60, used=1, evidence="", note="").once == OVER_LIMIT.once
+
+    def test_of_a_tenant_whosever_message_it_was(self):
+        assert TENANT.once == "limit-exceeded/external_recipients_per_tenant_per_day/tenant:example.org/2026-11-22"
+        assert replace(TENANT, account="uid:33", ingress=Ingress.LOCAL).once == TENANT.once
+        changes = [{"tenant": "example.net"}, {"at": AT + 86_400}, {"event": Event.SUSPICIOUS}, {"limit": "other"}]
+        assert len({TENANT.once, *(replace(TENANT, **change).once for change in changes)}) == 1 + len(changes)
+
+    def test_of_the_trusted_clients_of_a_tenant_apart(self):
+        assert replace(TENANT, ingress=Ingress.TRUSTED).once != TENANT.once
 
 
 class TestMail:
@@ -183,12 +214,51 @@ This is told once a day (UTC) for each account and limit.
 """
         )
 
+    def test_tenant_over_its_limit(self):
+        assert subject_of(TENANT) == (
+            "[delivery-pools] tenant example.org is over its limit (external_recipients_per_tenant_per_day)"
+        )
+        assert (
+            body_of(TENANT, SAMPLES)
+            == """\
+tenant example.org is over its limit (external_recipients_per_tenant_per_day).
+
+  evidence: alice@example.org: 90 recipients in 24 hours and 30 more, the limit of policy default is 100
+  tenant:   example.org
+  account:  alice@example.org (whose message it was)
+  sent:     over SMTP, authenticated (submission)
+  limit:    external_recipients_per_tenant_per_day, at most 100
+  used:     90 before this message, 30 by this message
+  policy:   (none: a service limit)
+  action:   high-risk
+  time:     2026-11-22T13:05:09Z
+
+Subjects of that account's latest messages:
+  Cheap watches
+  Grüße
+
+Client addresses they came from:
+  203.0.113.9
+  2001:db8::9
+
+To see what that account has sent:
+  delivery-pools usage alice@example.org
+
+This is told once a day (UTC) for each tenant and limit.
+"""
+        )
+
     def test_restricted_until_released(self):
         assert subject_of(replace(RESTRICTED, until=None)).endswith("until an administrator releases it")
 
     def test_signs_of_a_compromised_account(self):
         assert subject_of(replace(OVER_LIMIT, event=Event.SUSPICIOUS)).endswith(
             "alice@example.org looks compromised (messages_per_minute)"
+        )
+
+    def test_signs_of_a_compromised_tenant(self):
+        assert subject_of(replace(TENANT, event=Event.SUSPICIOUS, limit="verdicts_per_tenant_per_hour")).endswith(
+            "] tenant example.org looks compromised (verdicts_per_tenant_per_hour)"
         )
 
     def test_why_not_more_is_done_is_told(self):
@@ -247,6 +317,7 @@ class TestWebhook:
             "text": "alice@example.org may not send any more, until 2026-11-23 00:00 UTC",
             "event": "account-restricted",
             "account": "alice@example.org",
+            "tenant": "",
             "ingress": "submission",
             "limit": "recipients_per_day",
             "most": 100,
@@ -274,6 +345,12 @@ class TestWebhook:
             "usage": "delivery-pools usage alice@example.org",
             "restrict": "delivery-pools restricted add alice@example.org",
         }
+
+    def test_tenant_over_its_limit(self):
+        content = webhook_of(TENANT, Samples())
+        assert (content["tenant"], content["account"]) == ("example.org", "alice@example.org")
+        assert content["text"] == "tenant example.org is over its limit (external_recipients_per_tenant_per_day)"
+        assert content["commands"] == {"usage": "delivery-pools usage alice@example.org"}
 
     @pytest.mark.parametrize("account", [*HOSTILE, "\ud800", "x" * 100_000])
     def test_hostile_names_make_valid_bounded_json(self, account):

@@ -58,6 +58,22 @@ def test_the_example_of_the_limits_page_is_valid():
     assert {policy.name for policy in settings.outbound_policies} == {"default", "sales", "web"}
 
 
+@pytest.mark.parametrize(
+    ("heading", "promise"),
+    [
+        ("[suspicion]", "what its outbound policy says of limits happens, but at least high-risk"),
+        ("[spam.ceilings]", "what its outbound policy says of limits happens, but at least high-risk"),
+        ("[alerts]", "once for each event, limit, account and UTC day"),
+        ("[[outbound_policies]]", "0: the service limit. Of the two, the smaller one holds."),
+        ("At the top of the file", "stay in force (release them first); limits make no new ones"),
+    ],
+)
+def test_the_settings_page_and_the_example_say_what_happens_beyond_a_limit(heading, promise):
+    page = (ROOT / "docs/settings.md").read_text().replace("`", "")
+    (section,) = re.findall(rf"(?ms)^## {re.escape(heading)}$(.*?)(?=^## |\Z)", page)
+    assert promise in " ".join(section.split())
+
+
 def test_every_limit_is_on_the_limits_page():
     keys = [
         *Limits.model_fields,

@@ -452,6 +452,20 @@ class TestEvidence:
             " alice@example.org: 10 messages in a minute and 1 more, the limit is 10"
         )
 
+    @pytest.mark.parametrize("account", [ALICE, FORWARDER, WEB_SERVER], ids=lambda account: account.ingress)
+    def test_limits_that_the_accounts_of_a_tenant_share_name_the_tenant(self, account):
+        settings = site(
+            default_policy(recipients_per_day=1, external_recipients_per_hour=1),
+            limits={"external_recipients_per_tenant_per_day": 1, "recipients_per_day": 1, "recipients_per_message": 1},
+            spam={"ceilings": {"verdicts_per_tenant_per_hour": 1, "verdicts_per_account_per_hour": 1}},
+        )
+        tenants = {one.limit.name: one.limit.tenant for one in exceeded(settings, used=2, external=2, account=account)}
+        assert {name: tenant for name, tenant in tenants.items() if tenant} == {
+            "external_recipients_per_tenant_per_day": "example.org",
+            "verdicts_per_tenant_per_hour": "example.org",
+        }
+        assert len(tenants) == 6 - ("recipients_per_day" not in tenants)
+
     def test_hostile_names_are_one_printable_bounded_line(self):
         account = Account(Ingress.SUBMISSION, "a\r\n\x1b[31m\udcff" + "x" * 1000)
         (one,) = exceeded(site(limits={"recipients_per_day": 1}), used=1, account=account)
@@ -461,7 +475,7 @@ class TestEvidence:
 
 class TestWhatIsCounted:
     def test_recipients_in_accepted_domains_are_internal(self):
-        recipients = ["bob@Example.org", "carol@sub.example.org", "dave@example.net", "postmaster", '"a@b"@example.org']
+        recipients = ["bob@Example.org", "carol@sub.example.org", "dave@example.net", "postmaster", '"a b"@example.org']
         charge = charge_for(ALICE, recipients, site())
         assert (charge.internal, charge.external, charge.recipients) == (2, 3, 5)
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from cryptography.fernet import Fernet
 
+from deliverypools.adapters.seal import TicketSealer, open_ticket
 from deliverypools.core.facts import Answer, Finding, Ingress, Origin
 from deliverypools.core.ticket import (
     BODY_BYTES,
@@ -16,7 +17,6 @@ from deliverypools.core.ticket import (
     recipient_digests,
     unfold,
 )
-from deliverypools.milter.seal import TicketSealer, open_ticket
 
 FIELDS = (
     ("From", "Alice <alice@example.org>"),

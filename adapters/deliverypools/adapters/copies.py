@@ -70,6 +70,8 @@ class CopyDraft:
         self._has_8_bit = False
         self._is_cut = False
         self._error: OSError | None = None
+        self.is_copy = False
+        """It says that it is such a copy itself."""
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +89,7 @@ class CopyDraft:
     def add_header(self, name: str, value: str) -> None:
         """Take a header field as pymilter hands it over: folded with LF, bytes that are no UTF-8 as surrogates."""
         clean_name = "".join(c for c in name if c.isprintable() and c not in ": ")
+        self.is_copy = self.is_copy or clean_name.lower() == COPY_HEADER.lower()
         if clean_name.lower() in _OURS:
             return
         text = _UNFOLDED.sub("\n\t", value.replace("\r\n", "\n").rstrip("\n"))

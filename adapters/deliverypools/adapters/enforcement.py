@@ -13,9 +13,9 @@ from dataclasses import replace
 from deliverypools.adapters.state import State
 from deliverypools.core.accounts import Account
 from deliverypools.core.alerts import Alert, Event
-from deliverypools.core.limits import HIGH_RISK, RESTRICT_UNTIL_TOMORROW, RESTRICTING, Exceeded
+from deliverypools.core.limits import HIGH_RISK, RESTRICT_UNTIL_TOMORROW, RESTRICTING, Exceeded, Limit, judge
 from deliverypools.core.outbound_policies import policy_for
-from deliverypools.core.restrictions import Restriction, following_day
+from deliverypools.core.restrictions import Restriction, following_day, utc_text
 from deliverypools.core.settings import Settings
 from deliverypools.core.tallies import DAY
 
@@ -37,7 +37,8 @@ def enforce(
 ) -> Restriction | None:
     """Tell the administrators about limits that were exceeded; return the restriction that follows, if one does.
 
-    None where the limits ask for none, or where an administrator has released the account today.
+    The message is counted already. None where the limits ask for no restriction, where an administrator has released
+    the account today, or where the account has not exceeded the limit again since its last restriction ended.
 
     Raises:
         StateUnavailable: some of it may not have been done; the next message over the limit does it.
@@ -46,9 +47,9 @@ def enforce(
     for one in exceeded:
         alert = _alert(one, account, settings, now)
         if one.limit.action in RESTRICTING and not settings.shadow:
-            restriction = _restrict(one, account, state, now)
+            restriction, why_not = _restrict(one, account, state, now)
             if restriction is None:
-                alert = replace(alert, action=HIGH_RISK, note="an administrator has released the account today")
+                alert = replace(alert, action=HIGH_RISK, note=why_not)
             else:
                 effect = restriction
                 alert = replace(alert, event=Event.ACCOUNT_RESTRICTED, until=restriction.until)
@@ -58,9 +59,14 @@ def enforce(
 
 def _alert(one: Exceeded, account: Account, settings: Settings, now: float) -> Alert:
     policy = policy_for(account, settings)
+    notify = policy.notify if policy else ()
+    if one.limit.tenant and settings.alerts.mail_to:
+        # The tenant's mail is not the business of those who look after one of its policies.
+        notify = ()
     return Alert(
         event=Event.SUSPICIOUS if one.limit.is_sign else Event.LIMIT_EXCEEDED,
         account=account.name,
+        tenant=one.limit.tenant,
         ingress=account.ingress,
         limit=one.limit.name,
         most=one.limit.most,
@@ -71,21 +77,43 @@ def _alert(one: Exceeded, account: Account, settings: Settings, now: float) -> A
         evidence=one.evidence,
         at=now,
         note="shadow mode: told, not done" if settings.shadow else "",
-        notify=policy.notify if policy else (),
+        notify=notify,
     )
 
 
-def _restrict(one: Exceeded, account: Account, state: State, now: float) -> Restriction | None:
+def _restrict(one: Exceeded, account: Account, state: State, now: float) -> tuple[Restriction | None, str]:
+    """Restrict an account; return what is in effect then, else None and why not."""
+    ended = _atoned_since(one.limit, account, state, now)
+    if ended is not None:
+        return None, f"it may send again since {utc_text(ended)}, and has not sent so much since"
     until = following_day(now) if one.limit.action == RESTRICT_UNTIL_TOMORROW else None
     # The account's name stands before it in every text.
     reason = one.evidence.removeprefix(f"{account.name}: ")
-    return state.restrict(
+    restriction = state.restrict(
         Restriction(account=account.name, ingress=account.ingress, since=now, until=until, reason=reason)
     )
+    return restriction, "" if restriction else "an administrator has released the account today"
+
+
+def _atoned_since(limit: Limit, account: Account, state: State, now: float) -> float | None:
+    """Return when the last restriction of an account ended, if the account has not exceeded the limit since then alone.
+
+    The window may still be full of what the account was restricted for.
+    """
+    ended = state.last_ending(account)
+    windows = [window for window in (limit.window, limit.of) if window]
+    if ended is None or any(now - ended >= window.seconds for window in windows):
+        return None
+    if state.restrictions_on([account])[0]:
+        return None
+    # Rounded up: a bucket that begins with the ending belongs to what came since.
+    seconds = int(max(0.0, now - ended)) + 1
+    since = state.used([replace(window, seconds=seconds) for window in windows])
+    return None if judge([replace(limit, cost=0)], since, account.name) else ended
 
 
 def tell(alert: Alert, settings: Settings, state: State) -> bool:
-    """Put an alert into the outbox and the log, once for its event, account and day; tell whether it was new.
+    """Put an alert into the outbox and the log, once (`Alert.once`); tell whether it was new.
 
     Raises:
         StateUnavailable: nothing was told.

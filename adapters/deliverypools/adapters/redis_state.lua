@@ -5,11 +5,12 @@
 local PREFIX = 'delivery-pools:'
 local RESERVATIONS = PREFIX .. 'reservations'             -- sorted set: queue id, by when it lapses
 local RESERVATION = PREFIX .. 'reservation:'              -- hash: instance, tally, used, counted
-local ONCE = PREFIX .. 'once:'                            -- text: when it is forgotten, and what was counted
+local ONCE = PREFIX .. 'once:'                            -- text: when it is forgotten, what was held before, tally
 local SEEN = PREFIX .. 'seen:'                            -- sorted set: member, by when it is forgotten
 local TICKET = PREFIX .. 'ticket:'                        -- sorted set: queue id, by when it is forgotten
 local RESTRICTIONS = PREFIX .. 'restrictions'             -- hash: way of sending and account -> row
 local RESTRICTIONS_ENDING = PREFIX .. 'restrictions-ending'  -- sorted set: fields of the hash, by when they end
+local ENDINGS = PREFIX .. 'endings:'                      -- sorted set, for a field of that hash: when it ended, or will
 local RELEASED = PREFIX .. 'released:'                    -- text, for a day and an account
 local DECISION = PREFIX .. 'decision:'                    -- hash: account, row, expires_at
 local DECISIONS_OF = PREFIX .. 'decisions-of:'            -- sorted set: decisions of an account, by time
@@ -128,25 +129,45 @@ function calls.used(call)
   return sums(call.windows)
 end
 
--- Returns what was counted under a name that is not yet forgotten.
+-- Returns what was held before something was counted under a name that is not yet forgotten, and the tally's name.
 local function counted_once(call)
   local noted = redis.call('GET', ONCE .. call.name)
   if noted then
-    local expires_at, used = unpack(cmsgpack.unpack(noted))
-    return tonumber(expires_at) > tonumber(call.now) and used or nil
+    local expires_at, used, tally = unpack(cmsgpack.unpack(noted))
+    if tonumber(expires_at) > tonumber(call.now) then
+      return used, tally
+    end
   end
 end
 
-local function note_once(call, used)
-  redis.call('SET', ONCE .. call.name, cmsgpack.pack({call.expires_at, used}), 'EX', call.ttl)
+local function note_once(call, used, tally)
+  redis.call('SET', ONCE .. call.name, cmsgpack.pack({call.expires_at, used, tally}), 'EX', call.ttl)
+end
+
+-- Returns what the windows hold now, without a tally that was counted already.
+local function used_by_others(tally)
+  local used = sums(tally.windows)
+  for i, window in ipairs(tally.windows) do
+    for _, key in ipairs(window[1]) do
+      for _, entry in ipairs(tally.entries) do
+        if entry[1] == key then
+          used[i] = used[i] - entry[3]
+        end
+      end
+    end
+    used[i] = math.max(0, used[i])
+  end
+  return used
 end
 
 function calls.count_once(call)
   lapse(call.now)
-  local used = counted_once(call)
+  local used, tally = counted_once(call)
   if not used then
     used = count(call.tally)
-    note_once(call, used)
+    note_once(call, used, call.tally.name)
+  elseif tally ~= call.tally.name then
+    used = used_by_others(call.tally)
   end
   return used
 end
@@ -155,7 +176,7 @@ function calls.first_time(call)
   if counted_once(call) then
     return 0
   end
-  note_once(call, {})
+  note_once(call, {}, '')
   return 1
 end
 
@@ -191,6 +212,17 @@ end
 
 -- ---- restricted accounts
 
+-- Notes when the restriction that is written now ends, in the place of one that has not ended yet.
+local function note_ending(call, field, at)
+  local key = ENDINGS .. field
+  redis.call('ZREMRANGEBYSCORE', key, '(' .. call.now, '+inf')
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', call.forgotten)
+  if at ~= cjson.null then
+    redis.call('ZADD', key, at, at)
+    keep(key, call.endings_ttl)
+  end
+end
+
 function calls.restrict(call)
   local ended = forget_up_to(RESTRICTIONS_ENDING, call.now)
   if #ended > 0 then
@@ -213,6 +245,7 @@ function calls.restrict(call)
   else
     redis.call('ZADD', RESTRICTIONS_ENDING, call.ends_at, call.field)
   end
+  note_ending(call, call.field, call.ends_at)
   return call.row
 end
 
@@ -224,10 +257,24 @@ function calls.release(call)
       table.insert(rows, row)
     end
   end
-  redis.call('SET', RELEASED .. call.day_and_account, '1', 'EX', call.ttl)
+  redis.call('SET', RELEASED .. call.day_and_account, '1', 'EX', call.released_ttl)
   redis.call('HDEL', RESTRICTIONS, unpack(call.fields))
   redis.call('ZREM', RESTRICTIONS_ENDING, unpack(call.fields))
+  for i, field in ipairs(call.fields) do
+    -- The first one stands for all ways of sending.
+    note_ending(call, field, i == 1 and call.now or cjson.null)
+  end
   return rows
+end
+
+-- Returns the last ending of each field that has one.
+function calls.last_endings(call)
+  local found = {}
+  for _, field in ipairs(call.fields) do
+    local times = redis.call('ZREVRANGEBYSCORE', ENDINGS .. field, call.now, '(' .. call.forgotten, 'LIMIT', 0, 1)
+    table.insert(found, times[1])
+  end
+  return found
 end
 
 -- ---- the decision log
@@ -272,7 +319,7 @@ function calls.post(call)
   if counted_once(call) then
     return 0
   end
-  note_once(call, {})
+  note_once(call, {}, '')
   for _, notice in ipairs(call.notices) do
     -- Notices that are due at the same time are taken in the order of their ids, as texts.
     local id = string.format('%016d', redis.call('INCR', LAST_NOTICE))

@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 
 from deliverypools.adapters.redis_counters import PREFIX, SPARE_SECONDS, RedisCounters, bytes_of, text_of
 from deliverypools.adapters.state import (
+    ENDING_SECONDS,
     ONCE_SECONDS,
     RELEASED_SECONDS,
     RESERVATION_SECONDS,
@@ -163,7 +164,7 @@ class RedisState:
                 ends_at=None if restriction.until is None else repr(restriction.until),
                 day_and_account=_day_and_account(restriction.since, restriction.account),
                 by_hand=by_hand,
-                now=self._now(),
+                **self._endings(restriction.until),
             )
             return _restriction(row) if row else None
 
@@ -174,9 +175,26 @@ class RedisState:
                 "release",
                 fields=[_field(account, ingress) for ingress in (None, *Ingress)],
                 day_and_account=_day_and_account(self._clock(), account),
-                ttl=_ttl(RELEASED_SECONDS),
+                released_ttl=_ttl(RELEASED_SECONDS),
+                **self._endings(),
             )
             return self._in_effect(rows)
+
+    def _endings(self, at: float | None = None) -> dict[str, Any]:
+        """Return the times that the Lua program needs to note an ending at a time, and to forget old ones."""
+        now = self._clock()
+        ahead = 0.0 if at is None else max(0.0, at - now)
+        return {
+            "now": self._now(),
+            "forgotten": repr(now - ENDING_SECONDS),
+            "endings_ttl": _ttl(ahead + ENDING_SECONDS),
+        }
+
+    def last_ending(self, account: Account) -> float | None:
+        """Return when the last restriction of an account ended; see `State.last_ending`."""
+        fields = [_field(account.name, ingress) for ingress in (None, account.ingress)]
+        with self._server() as server:
+            return max(map(float, server.call("last_endings", fields=fields, **self._endings())), default=None)
 
     def was_released_today(self, account: str) -> bool:
         """Tell whether an administrator has released the account today (UTC)."""

@@ -11,12 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deliverypools.adapters.postfix_queue import PostfixQueue
-from deliverypools.adapters.state import State
+from deliverypools.adapters.postfix_queue import PostfixQueue, QueueError
+from deliverypools.adapters.state import State, StateUnavailable
+from deliverypools.core.records import EGRESS_PASS, FIRST_PASS
 from deliverypools.core.requeue import (
     DEFERRED_QUEUE,
-    EGRESS,
-    FIRST,
     HOLD_QUEUE,
     Intent,
     Moved,
@@ -37,6 +36,10 @@ _OUTCOME_IN: Final = {HOLD_QUEUE: Outcome.HELD, "maildrop": Outcome.REQUEUED}
 """Where a run at the same time was quicker."""
 
 
+class RequeueInterrupted(Exception):  # noqa: N818  (what happened; the cause is the error)
+    """Some messages may be on hold that the next run takes up; the text says why, the cause is what was raised."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     messages: tuple[Planned, ...]
@@ -54,14 +57,22 @@ def requeue(queue: PostfixQueue, state: State, settings: Settings, accounts: Col
     """Move every message of these accounts (none: of all) that no longer leaves as it should; say what was done.
 
     Raises:
-        QueueError: messages may have been left on hold; the next run takes them up.
+        QueueError: no message was touched.
         StateUnavailable: likewise.
+        RequeueInterrupted: messages may have been left on hold.
     """
     plan = _plan(queue, state, settings, accounts)
     keep_seconds = settings.milter.ticket_lifetime
     for one in plan.messages:
         if _needs_note(one):
             state.record(noted(one), keep_seconds)
+    try:
+        return _carry_out(plan, queue, state, keep_seconds)
+    except (QueueError, StateUnavailable) as error:
+        raise RequeueInterrupted(str(error)) from error
+
+
+def _carry_out(plan: _Plan, queue: PostfixQueue, state: State, keep_seconds: float) -> Receipt:
     held = queue.hold([*plan.ids(Step.REQUEUE, DEFERRED_QUEUE), *plan.ids(Step.HOLD)])
     # What went into delivery at the last moment is not on hold, and postsuper looks nowhere else.
     requeued = queue.requeue(plan.ids(Step.REQUEUE))
@@ -99,10 +110,10 @@ def _plan(queue: PostfixQueue, state: State, settings: Settings, accounts: Colle
         if accounts and record.account not in accounts:
             continue
         intent = intent_for(record, restrictions.get(record.account, ()), settings)
-        if record.pass_name == FIRST:
+        if record.pass_name == FIRST_PASS:
             not_decided += intent is not Intent.OWN_POOL
             continue
-        passes_hop = settings.profile == "hop" and record.pass_name == EGRESS
+        passes_hop = settings.profile == "hop" and record.pass_name == EGRESS_PASS
         step = step_for(message, record, intent, passes_hop=passes_hop, is_asked_for=bool(accounts))
         if step is not None:
             planned.append(Planned(message, record, step))

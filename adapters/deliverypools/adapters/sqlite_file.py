@@ -6,14 +6,15 @@ beginning.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from deliverypools.adapters.sqlite_checkpoints import Checkpoints
 from deliverypools.adapters.state import StateUnavailable
@@ -46,7 +47,7 @@ class SQLiteFile:
                 self._connection.close()
                 self._connection = None
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read without waiting for writers: one statement sees one moment, and that is all that readers need.
 
@@ -60,7 +61,7 @@ class SQLiteFile:
                 self.close()
                 raise StateUnavailable(f"{self._path}: {error}") from error
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         if not self._lock.acquire(timeout=_BUSY_SECONDS):
             raise StateUnavailable(f"{self._path}: busy")
@@ -69,7 +70,7 @@ class SQLiteFile:
         finally:
             self._lock.release()
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write, as one step; within another transaction of the same thread, as part of that.
 
@@ -83,7 +84,7 @@ class SQLiteFile:
                 with self._outermost_transaction() as connection:
                     yield connection
 
-    @contextmanager
+    @contextlib.contextmanager
     def _outermost_transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             connection = self._current_connection()
@@ -119,6 +120,23 @@ class SQLiteFile:
         return self._connection
 
 
+def examine(path: str, schema_version: int) -> None:
+    """See whether a file can be used, without changing it.
+
+    Raises:
+        StateUnavailable: it cannot.
+    """
+    url = f"file:{quote(path)}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(url, uri=True, timeout=_BUSY_SECONDS)) as file:
+            version = _version(file)
+            _refuse_newer(version, schema_version)
+            if version == 0 and file.execute("SELECT 1 FROM sqlite_master").fetchone():
+                raise sqlite3.DatabaseError("holds the tables of another program; name another file")
+    except sqlite3.Error as error:
+        raise StateUnavailable(f"{path}: {error}") from error
+
+
 def _open(path: str, schema: str, schema_version: int) -> sqlite3.Connection:
     """Open the file and make sure of its tables.
 
@@ -145,8 +163,7 @@ def _prepare(connection: sqlite3.Connection, schema: str, schema_version: int) -
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     version = _version(connection)
-    if version > schema_version:
-        raise sqlite3.DatabaseError(f"written by a newer version (schema {version}, ours is {schema_version})")
+    _refuse_newer(version, schema_version)
     if version < schema_version:
         connection.execute("BEGIN IMMEDIATE")
         # Somebody else may have made the tables while we waited. (executescript() would commit first.)
@@ -154,6 +171,13 @@ def _prepare(connection: sqlite3.Connection, schema: str, schema_version: int) -
             for statement in f"{schema} PRAGMA user_version = {schema_version}".split(";"):
                 connection.execute(statement)
         connection.execute("COMMIT")
+
+
+def _refuse_newer(version: int, schema_version: int) -> None:
+    if version > schema_version:
+        raise sqlite3.DatabaseError(
+            f"written by a newer version (schema {version}, ours is {schema_version}); run that version"
+        )
 
 
 def _version(connection: sqlite3.Connection) -> int:

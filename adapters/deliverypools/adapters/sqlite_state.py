@@ -9,17 +9,23 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import astuple
 
-from deliverypools.adapters import sqlite_counters
+from deliverypools.adapters import sqlite_file, sqlite_schema
 from deliverypools.adapters.sqlite_counters import PreparedTally, SQLiteCounters
 from deliverypools.adapters.sqlite_file import SQLiteFile
-from deliverypools.adapters.state import ONCE_SECONDS, RELEASED_SECONDS, RESERVATION_SECONDS, Notice, Reservation
+from deliverypools.adapters.state import (
+    ENDING_SECONDS,
+    ONCE_SECONDS,
+    RELEASED_SECONDS,
+    RESERVATION_SECONDS,
+    Notice,
+    Reservation,
+)
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Answer, Finding, Ingress
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction, utc_day
 from deliverypools.core.tallies import Tally, Used, Window
 
-_SCHEMA_VERSION = 2
 _PRUNE_EVERY_WRITES = 16
 _PRUNE_EVERY_SECONDS = 10.0
 _PRUNED_PER_WRITE = 6
@@ -27,65 +33,18 @@ _FEWEST_PRUNED = 100
 _MOST_PRUNED = 500
 """Rows of each table in one go: a hundred take half a millisecond."""
 
-_SCHEMA = (
-    sqlite_counters.SCHEMA
-    + """
-DROP TABLE IF EXISTS reservations;
-DROP TABLE IF EXISTS charges;
-CREATE TABLE reservations (
-    queue_id TEXT PRIMARY KEY, instance TEXT NOT NULL, tally BLOB NOT NULL, used TEXT NOT NULL,
-    entries TEXT NOT NULL, expires_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX reservations_by_expiry ON reservations (expires_at);
-CREATE TABLE once (name TEXT PRIMARY KEY, used TEXT NOT NULL, expires_at REAL NOT NULL) WITHOUT ROWID;
-CREATE INDEX once_by_expiry ON once (expires_at);
-CREATE TABLE seen (
-    name TEXT NOT NULL, member TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (name, member)
-) WITHOUT ROWID;
-CREATE INDEX seen_by_expiry ON seen (expires_at);
-CREATE TABLE IF NOT EXISTS ticket_uses (
-    ticket_id TEXT NOT NULL, queue_id TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (ticket_id, queue_id)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ticket_uses_by_expiry ON ticket_uses (expires_at);
-CREATE TABLE IF NOT EXISTS sender_domains (
-    domain TEXT PRIMARY KEY, answer TEXT NOT NULL, evidence TEXT NOT NULL, expires_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS sender_domains_by_expiry ON sender_domains (expires_at);
-CREATE TABLE restrictions (
-    account TEXT NOT NULL, ingress TEXT NOT NULL, since REAL NOT NULL, until REAL, reason TEXT NOT NULL,
-    PRIMARY KEY (account, ingress)
-) WITHOUT ROWID;
-CREATE TABLE releases (
-    account TEXT NOT NULL, day TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (account, day)
-) WITHOUT ROWID;
-CREATE INDEX releases_by_expiry ON releases (expires_at);
-CREATE TABLE decisions (
-    queue_id TEXT NOT NULL, host TEXT NOT NULL, pass_name TEXT NOT NULL, at REAL NOT NULL, ingress TEXT NOT NULL,
-    account TEXT NOT NULL, pool TEXT NOT NULL, rule TEXT NOT NULL, reasons TEXT NOT NULL,
-    envelope_sender TEXT NOT NULL, recipients INTEGER NOT NULL, client_address TEXT NOT NULL, subject TEXT NOT NULL,
-    message_id TEXT NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (queue_id, host)
-) WITHOUT ROWID;
-CREATE INDEX decisions_by_account ON decisions (account, at) WHERE account <> '';
-CREATE INDEX decisions_by_expiry ON decisions (expires_at);
-CREATE TABLE notices (
-    notice_id INTEGER PRIMARY KEY, channel TEXT NOT NULL, payload TEXT NOT NULL, attempts INTEGER NOT NULL,
-    due_at REAL NOT NULL
-);
-CREATE INDEX notices_by_time ON notices (due_at);
-"""
-)
-_PRUNED = {
-    "counters": "key, bucket",
-    "once": "name",
-    "seen": "name, member",
-    "ticket_uses": "ticket_id, queue_id",
-    "sender_domains": "domain",
-    "releases": "account, day",
-    "decisions": "queue_id, host",
-}
 _MOST_NAMES = 500
 """In one statement."""
 _RECORD = ", ".join(DecisionRecord.__dataclass_fields__)
+
+
+def examine(path: str) -> None:
+    """See whether a file can be used, without changing it.
+
+    Raises:
+        StateUnavailable: it cannot.
+    """
+    sqlite_file.examine(path, sqlite_schema.VERSION)
 
 
 class SQLiteState:
@@ -93,7 +52,7 @@ class SQLiteState:
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._file = SQLiteFile(path, _SCHEMA, _SCHEMA_VERSION)
+        self._file = SQLiteFile(path, sqlite_schema.SCHEMA, sqlite_schema.VERSION)
         self._counters = SQLiteCounters(self._file.transaction, clock)
         self._writes = 0
         self._pruned_at = clock()
@@ -157,14 +116,23 @@ class SQLiteState:
         """Count, once for a name; see `State.count_once`."""
         with self._file.transaction() as connection:
             self._lapse(connection)
+            digest = PreparedTally(tally).digest
             row = connection.execute(
-                "SELECT used FROM once WHERE name = ? AND expires_at > ?", (name, self._clock())
+                "SELECT tally, used FROM once WHERE name = ? AND expires_at > ?", (name, self._clock())
             ).fetchone()
             if row:
-                return _used(row[0])
+                return _used(row[1]) if row[0] == digest else self._used_by_others(tally)
             used = self._counters.tally(tally)
-            self._note_once(connection, name, ONCE_SECONDS, _text_of(used))
+            self._note_once(connection, name, ONCE_SECONDS, digest, _text_of(used))
             return used
+
+    def _used_by_others(self, tally: Tally) -> Used:
+        """Return what the windows hold now, without a tally that was counted already."""
+        own = [
+            sum(entry.amount for entry in tally.entries if entry.stream in window.streams) for window in tally.windows
+        ]
+        held = self._counters.used(tally.windows)
+        return tuple(max(0, amount - less) for amount, less in zip(held, own, strict=True))
 
     def used(self, windows: Sequence[Window]) -> Used:
         """Return what windows hold now, reservations included."""
@@ -200,11 +168,14 @@ class SQLiteState:
             "SELECT 1 FROM once WHERE name = ? AND expires_at > ?", (name, self._clock())
         ).fetchone()
         if row is None:
-            self._note_once(connection, name, keep_seconds, "")
+            self._note_once(connection, name, keep_seconds)
         return row is None
 
-    def _note_once(self, connection: sqlite3.Connection, name: str, keep_seconds: float, used: str) -> None:
-        connection.execute("INSERT OR REPLACE INTO once VALUES (?, ?, ?)", (name, used, self._clock() + keep_seconds))
+    def _note_once(
+        self, connection: sqlite3.Connection, name: str, keep_seconds: float, digest: bytes = b"", used: str = ""
+    ) -> None:
+        row = (name, digest, used, self._clock() + keep_seconds)
+        connection.execute("INSERT OR REPLACE INTO once VALUES (?, ?, ?, ?)", row)
 
     def _give_back(self, connection: sqlite3.Connection, queue_id: str) -> None:
         self._return_counts(
@@ -300,6 +271,7 @@ class SQLiteState:
                 "INSERT OR REPLACE INTO restrictions VALUES (?, ?, ?, ?, ?)",
                 (account, ingress, restriction.since, restriction.until, restriction.reason),
             )
+            self._note_ending(connection, account, ingress, restriction.until)
             return restriction
 
     def release(self, account: str) -> list[Restriction]:
@@ -310,8 +282,30 @@ class SQLiteState:
             connection.execute(
                 "INSERT OR IGNORE INTO releases VALUES (?, ?, ?)", (account, utc_day(now), now + RELEASED_SECONDS)
             )
+            connection.execute("DELETE FROM endings WHERE account = ? AND at > ?", (account, now))
+            self._note_ending(connection, account, "", now)
             ended = [_restriction(row) for row in rows]
             return [restriction for restriction in ended if restriction.is_in_effect(now)]
+
+    def _note_ending(self, connection: sqlite3.Connection, account: str, ingress: str, at: float | None) -> None:
+        """Note when the restriction that is written now ends, in the place of one that has not ended yet."""
+        connection.execute(
+            "DELETE FROM endings WHERE account = ? AND ingress = ? AND at > ?", (account, ingress, self._clock())
+        )
+        if at is not None:
+            connection.execute(
+                "INSERT OR REPLACE INTO endings VALUES (?, ?, ?, ?)", (account, ingress, at, at + ENDING_SECONDS)
+            )
+
+    def last_ending(self, account: Account) -> float | None:
+        """Return when the last restriction of an account ended; see `State.last_ending`."""
+        now = self._clock()
+        with self._file.reading() as connection:
+            (at,) = connection.execute(
+                "SELECT MAX(at) FROM endings WHERE account = ? AND ingress IN ('', ?) AND at <= ? AND expires_at > ?",
+                (account.name, account.ingress, now, now),
+            ).fetchone()
+            return None if at is None else float(at)
 
     def was_released_today(self, account: str) -> bool:
         """Tell whether an administrator has released the account today (UTC)."""
@@ -337,8 +331,8 @@ class SQLiteState:
         """Return what is on record about a queue file."""
         with self._file.reading() as connection:
             row = connection.execute(
-                f"SELECT {_RECORD} FROM decisions WHERE queue_id = ? AND host = ?",  # noqa: S608
-                (queue_id, host),
+                f"SELECT {_RECORD} FROM decisions WHERE queue_id = ? AND host = ? AND expires_at > ?",  # noqa: S608
+                (queue_id, host, self._clock()),
             ).fetchone()
             return _record(row) if row else None
 
@@ -347,8 +341,8 @@ class SQLiteState:
         with self._file.reading() as connection:
             rows = connection.execute(
                 f"SELECT {_RECORD} FROM decisions"  # noqa: S608
-                " WHERE account = ? AND account <> '' AND at >= ? ORDER BY at DESC LIMIT ?",
-                (account, since, most),
+                " WHERE account = ? AND account <> '' AND at >= ? AND expires_at > ? ORDER BY at DESC LIMIT ?",
+                (account, since, self._clock(), most),
             ).fetchall()
             return [_record(row) for row in rows]
 
@@ -410,7 +404,7 @@ class SQLiteState:
         most = min(max(_FEWEST_PRUNED, _PRUNED_PER_WRITE * self._writes), _MOST_PRUNED)
         self._pruned_at = now
         self._writes = 0
-        for table, key in _PRUNED.items():
+        for table, key in sqlite_schema.PRUNED.items():
             connection.execute(
                 f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  (our own names)
                 f" (SELECT {key} FROM {table} WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",

@@ -26,6 +26,8 @@ ONCE_SECONDS: Final = 30.0 * DAY
 """So long `count_once` knows a name: longer than any ticket lives."""
 RELEASED_SECONDS: Final = 2.0 * DAY
 """So long the day of a release is known: that day itself, and a clock that is set."""
+ENDING_SECONDS: Final = 2.0 * DAY
+"""So long it is known when a restriction ended: longer than any limit looks back."""
 
 
 class StateUnavailable(Exception):  # noqa: N818  (it is a condition that passes)
@@ -76,7 +78,11 @@ class State(Protocol):
         """Count; return what the windows held before."""
 
     def count_once(self, name: str, tally: Tally) -> Used:
-        """Count, once for a name in 30 days; return what the windows held before it was first counted."""
+        """Count, once for a name in 30 days; return what the windows held before it was first counted.
+
+        Asked with another tally (the settings have changed since), return what its windows hold now, less what it would
+        add to them itself: that was counted already.
+        """
 
     def used(self, windows: Sequence[Window]) -> Used:
         """Return what windows hold now, reservations included."""
@@ -116,6 +122,13 @@ class State(Protocol):
         """End all restrictions of an account, and restrict it no more that day (UTC).
 
         Returns those that were in effect.
+        """
+
+    def last_ending(self, account: Account) -> float | None:
+        """Return when the last restriction of an account and its way of sending ended, in seconds since the epoch.
+
+        It ended when it was to end, or when an administrator released the account. None: in no time that is known, two
+        days at least.
         """
 
     def was_released_today(self, account: str) -> bool:

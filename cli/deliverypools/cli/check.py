@@ -10,10 +10,11 @@ from pathlib import Path
 
 from deliverypools.adapters.key_file import KeyFileError, is_open_to_all, read_keys
 from deliverypools.adapters.sockets import unix_path
+from deliverypools.adapters.sqlite_state import examine
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config, read_settings
-from deliverypools.cli.shared_state import shared_state
+from deliverypools.cli.shared_state import remedy_for, shared_state
 from deliverypools.core.settings import Settings
 
 
@@ -43,7 +44,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _errors(settings: Settings) -> list[str]:
-    return [*_key_errors(settings), *_folder_errors(settings), *_server_errors(settings), *_alert_errors(settings)]
+    return [*_key_errors(settings), *_folder_errors(settings), *_state_errors(settings), *_alert_errors(settings)]
 
 
 def _key_errors(settings: Settings) -> Iterator[str]:
@@ -63,23 +64,51 @@ def _folder_errors(settings: Settings) -> Iterator[str]:
         if path := unix_path(table.socket):
             folders[name] = Path(path).parent
     if _tells_somebody(settings):
-        folders["alerts.spool"] = Path(settings.alerts.spool)
+        folders["alerts.spool"] = _to_be_made_in(Path(settings.alerts.spool))
     for name, folder in folders.items():
-        if not folder.is_dir():
-            yield f"{name}: the folder {folder} does not exist; make it, owned by the user of the daemons"
+        if not _is_folder(folder):
+            yield f"{name}: there is no folder {folder}; make it, owned by the user of the daemons"
         elif not os.access(folder, os.W_OK | os.X_OK):
             yield f"{name}: this user cannot write the folder {folder}; run check as the user of the daemons"
 
 
-def _server_errors(settings: Settings) -> Iterator[str]:
-    """Ask a state that is a server's; a file is opened by the daemons only."""
+def _to_be_made_in(folder: Path) -> Path:
+    """Return the folder, or where the daemons make it: the nearest of those above it that is there."""
+    return next(one for one in (folder, *folder.parents) if os.access(one, os.F_OK))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
+
+
+def _state_errors(settings: Settings) -> Iterator[str]:
+    """Ask a server; look at a file, which only the daemons make and change."""
     if settings.state_path is not None:
+        yield from _state_file_errors(Path(settings.state_path))
         return
     try:
         with shared_state(settings) as state:
             state.restrictions()
     except StateUnavailable as error:
-        yield f"state: the server does not answer as it should: {error}"
+        yield f"state: the server does not answer as it should: {error}; {remedy_for(error)}"
+
+
+def _state_file_errors(path: Path) -> Iterator[str]:
+    # SQLite keeps what was committed last in a file beside it, and needs both.
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if os.access(file, os.F_OK) and not os.access(file, os.R_OK | os.W_OK):
+            yield f"state: this user cannot read and write {file}; run check as the user of the daemons, who own it"
+            return
+    if not os.access(path, os.F_OK):
+        return
+    try:
+        examine(str(path))
+    except StateUnavailable as error:
+        remedy = remedy_for(error)
+        yield f"state: {error}{'; ' if remedy else ''}{remedy}"
 
 
 def _alert_errors(settings: Settings) -> Iterator[str]:

@@ -10,7 +10,7 @@ from deliverypools.adapters import logs
 from deliverypools.adapters.key_file import is_open_to_all
 from deliverypools.adapters.sockets import SocketError
 from deliverypools.cli.exits import FAILED
-from deliverypools.cli.options import Subparsers, add_config, read_settings, read_settings_and_keys
+from deliverypools.cli.options import Subparsers, add_config, read_settings_and_keys
 from deliverypools.core.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -57,10 +57,10 @@ def _policy(options: argparse.Namespace) -> int:
     from deliverypools.policy.server import PolicyServer  # noqa: PLC0415
 
     logs.configure("delivery-pools/policy")
-    settings = read_settings(options)
+    settings, keys = read_settings_and_keys(options)
     _log_start(settings)
     try:
-        return asyncio.run(PolicyServer(settings, lambda: read_settings(options)).run())
+        return asyncio.run(PolicyServer(settings, keys, lambda: read_settings_and_keys(options)).run())
     except SocketError as error:
         _log.error("%s", error)
         return FAILED

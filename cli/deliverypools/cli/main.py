@@ -12,6 +12,7 @@ from importlib import metadata
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.cli import check, classify, daemons, demo, keys, restricted, usage
 from deliverypools.cli.exits import EX_CONFIG, FAILED
+from deliverypools.cli.shared_state import failure_text
 from deliverypools.core.settings import SettingsError
 
 _COMMANDS = (demo, daemons, classify, restricted, usage, check, keys)
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line, file=sys.stderr)
         return EX_CONFIG
     except StateUnavailable as error:
-        print(f"delivery-pools: the state cannot be read or written: {error}", file=sys.stderr)
+        print(f"delivery-pools: {failure_text(error)}", file=sys.stderr)
         return FAILED
     except OSError as error:
         if isinstance(error, BrokenPipeError):

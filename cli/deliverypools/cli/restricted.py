@@ -12,17 +12,20 @@ from dataclasses import asdict
 from typing import Any, Final, TypeAlias
 
 from deliverypools.adapters.postfix_queue import PostfixQueue, QueueError
-from deliverypools.adapters.requeue import requeue
+from deliverypools.adapters.requeue import RequeueInterrupted, requeue
 from deliverypools.adapters.state import State, StateUnavailable
 from deliverypools.cli.exits import EX_TEMPFAIL, FAILED, OK
-from deliverypools.cli.options import Subparsers, account_argument, add_config, read_settings
-from deliverypools.cli.shared_state import shared_state
+from deliverypools.cli.options import Subparsers, accounts_meant, add_account, add_config, read_settings
+from deliverypools.cli.shared_state import failure_text, shared_state
+from deliverypools.core.alert_text import shell_word
 from deliverypools.core.facts import printable
 from deliverypools.core.requeue import Outcome, Receipt
-from deliverypools.core.restrictions import Restriction, duration_of, following_day, utc_text
+from deliverypools.core.restrictions import Restriction, duration_of, following_day, scope_of, utc_text
 from deliverypools.core.settings import Settings
 
 _Run: TypeAlias = Callable[[argparse.Namespace], int]
+
+_REASON: Final = "restricted by an administrator"
 
 _ACCOUNT: Final = """\
 ACCOUNT is a SASL user, the address that a trusted client sends with, that client's IP address, or uid:N for a system
@@ -56,7 +59,7 @@ def add_to(commands: Subparsers) -> None:
         description="Accounts that may not send, and their mail that is queued already.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _action(actions, "list", _list, "list restricted accounts", "Exit status: 0.\n")
+    _action(actions, "list", _list, "list restricted accounts", "Exit status: 0; 1 the state cannot be read.\n")
     _add_add(actions)
     _add_release(actions)
     _add_requeue(actions)
@@ -71,14 +74,13 @@ def _add_add(actions: Subparsers) -> None:
         f"{_ACCOUNT}\n{_QUEUE}\n"
         "Exit status: 0 the account is restricted; 1 it is not, or its queued mail could not be touched.\n",
     )
-    parser.add_argument("account", metavar="ACCOUNT", type=account_argument)
-    parser.add_argument(
-        "--reason", default="restricted by an administrator", metavar="TEXT", help="told to whoever sends with it"
-    )
+    add_account(parser)
+    parser.add_argument("--reason", default=_REASON, metavar="TEXT", help="told to whoever sends with it")
     parser.add_argument(
         "--until-tomorrow", action="store_true", help="until the next day begins (UTC), not until a release"
     )
-    _add_queue_options(parser, requeue_help="have its queued mail decided again; needs root")
+    _add_requeue_option(parser)
+    _add_queue_options(parser)
 
 
 def _add_release(actions: Subparsers) -> None:
@@ -91,8 +93,9 @@ def _add_release(actions: Subparsers) -> None:
         "A released account is not restricted again that day (UTC), except by hand; that holds even if it was not\n"
         "restricted. Exit status: 0 released; 1 it was not restricted, or its queued mail could not be touched.\n",
     )
-    parser.add_argument("account", metavar="ACCOUNT", type=account_argument)
-    _add_queue_options(parser, requeue_help="have its queued mail decided again; needs root")
+    add_account(parser)
+    _add_requeue_option(parser)
+    _add_queue_options(parser)
 
 
 def _add_requeue(actions: Subparsers) -> None:
@@ -106,7 +109,7 @@ def _add_requeue(actions: Subparsers) -> None:
         f"restricted or released.\n\n{_QUEUE}\n"
         "Exit status: 0 done; 1 it could not be done; 75 some messages are in delivery: run it again.\n",
     )
-    parser.add_argument("accounts", nargs="*", metavar="ACCOUNT", type=account_argument)
+    add_account(parser, nargs="*")
     _add_queue_options(parser)
 
 
@@ -124,9 +127,11 @@ def _action(actions: Subparsers, name: str, run: _Run, what: str, epilog: str) -
     return parser
 
 
-def _add_queue_options(parser: argparse.ArgumentParser, *, requeue_help: str = "") -> None:
-    if requeue_help:
-        parser.add_argument("--requeue", action="store_true", help=requeue_help)
+def _add_requeue_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requeue", action="store_true", help="have its queued mail decided again; needs root")
+
+
+def _add_queue_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-directory", metavar="DIR", help="Postfix's (default: that of the default instance)")
 
 
@@ -140,17 +145,14 @@ def _list(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(asdict(restriction)))
         else:
-            print(
-                f"{printable(restriction.account)}: {_ways(restriction)}, since {utc_text(restriction.since)},"
-                f" {duration_of(restriction)}: {printable(restriction.reason)}"
-            )
+            print(f"{printable(restriction.account)}: {_told(restriction, f'since {utc_text(restriction.since)}, ')}")
     if not restrictions and not options.json:
         print("no account is restricted")
     return OK
 
 
-def _ways(restriction: Restriction) -> str:
-    return "all ways of sending" if restriction.ingress is None else f"{restriction.ingress} only"
+def _told(restriction: Restriction, since: str = "") -> str:
+    return f"{scope_of(restriction)}, {since}{duration_of(restriction)}: {printable(restriction.reason)}"
 
 
 # ---- add, release, requeue
@@ -158,31 +160,28 @@ def _ways(restriction: Restriction) -> str:
 
 def _add(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    account = options.account
     now = time.time()
     until = following_day(now) if options.until_tomorrow else None
-    wanted = Restriction(account=account, since=now, until=until, reason=printable(options.reason))
-    with shared_state(settings) as state:
+    reason = printable(options.reason.strip() or _REASON)
+    with shared_state(settings, may_make=True) as state:
+        (account,) = accounts_meant(options, state)
+        wanted = Restriction(account=account, since=now, until=until, reason=reason)
         standing = state.restrict(wanted, by_hand=True) or wanted
-        is_known = bool(state.records_of(account, most=1))
-        lines = [f"{account}: {'restricted' if standing == wanted else 'was restricted already'}, {_told(standing)}"]
-        if not is_known:
-            lines.append(f"{account}: the decision log has no mail of this account; is the name right?")
+        name = printable(account)
+        lines = [f"{name}: {'restricted' if standing == wanted else 'was restricted already'}, {_told(standing)}"]
+        if not state.records_of(account, most=1):
+            lines.append(f"{name}: the decision log has no mail of this account; is the name right?")
         answer = {"account": account, "restricted": asdict(standing), "was_restricted": standing != wanted}
         return _finish(options, settings, state, answer, lines)
 
 
-def _told(restriction: Restriction) -> str:
-    return f"{_ways(restriction)}, {duration_of(restriction)}: {printable(restriction.reason)}"
-
-
 def _release(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    account = options.account
     with shared_state(settings) as state:
+        (account,) = accounts_meant(options, state)
         ended = state.release(account)
         immunity = "until midnight (UTC) only an administrator can restrict it again"
-        lines = [f"{account}: {'released' if ended else 'was not restricted'}; {immunity}"]
+        lines = [f"{printable(account)}: {'released' if ended else 'was not restricted'}; {immunity}"]
         answer = {"account": account, "released": [asdict(restriction) for restriction in ended]}
         status = _finish(options, settings, state, answer, lines)
     return status if ended else FAILED
@@ -193,40 +192,40 @@ def _finish(
 ) -> int:
     """Deal with the queued mail of the one account, as asked; print what was done and what is left to do."""
     account = answer["account"]
-    status = OK
+    command = _command(options, account)
     receipt: Receipt | None = None
     problem = ""
     if options.requeue:
         try:
             receipt = _run_requeue(options, settings, state, [account])
-        except (QueueError, StateUnavailable) as error:
-            problem = str(error)
-            status = FAILED
+        except (QueueError, StateUnavailable, RequeueInterrupted) as error:
+            problem = _problem_text(error, command)
     else:
         lines.append(
-            f"its mail that is queued already stays as it is; to have it decided again, as root: "
-            f"{_command(options, account)}"
+            "to have its queued mail decided again (done by itself where delivery-pools-requeue.path is enabled),"
+            f" as root: {command}"
         )
     if options.json:
         print(json.dumps(answer | {"requeue": _receipt_json(receipt) if receipt else None}))
     else:
         print("\n".join(lines))
         if receipt:
-            _print_receipt(receipt, _command(options, account))
+            _print_receipt(receipt, command)
     if problem:
-        _print_problem(problem, _command(options, account))
-    return status
+        print(f"delivery-pools: {problem}", file=sys.stderr)
+    return FAILED if problem else OK
 
 
 def _requeue(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    command = _command(options, *options.accounts)
-    try:
-        with shared_state(settings) as state:
-            receipt = _run_requeue(options, settings, state, options.accounts)
-    except (QueueError, StateUnavailable) as error:
-        _print_problem(str(error), command)
-        return FAILED
+    with shared_state(settings) as state:
+        accounts = accounts_meant(options, state)
+        command = _command(options, *accounts)
+        try:
+            receipt = _run_requeue(options, settings, state, accounts)
+        except (QueueError, StateUnavailable, RequeueInterrupted) as error:
+            print(f"delivery-pools: {_problem_text(error, command)}", file=sys.stderr)
+            return FAILED
     if options.json:
         print(json.dumps(_receipt_json(receipt)))
     else:
@@ -237,7 +236,9 @@ def _requeue(options: argparse.Namespace) -> int:
 def _run_requeue(options: argparse.Namespace, settings: Settings, state: State, accounts: Collection[str]) -> Receipt:
     queue = PostfixQueue(options.config_directory)
     if not queue.is_ours_to_change():
-        raise QueueError("only root and Postfix's mail_owner may move queued mail")
+        raise QueueError(
+            f"only root and Postfix's mail_owner may move queued mail; as root: {_command(options, *accounts)}"
+        )
     return requeue(queue, state, settings, accounts)
 
 
@@ -247,17 +248,22 @@ def _command(options: argparse.Namespace, *accounts: str) -> str:
     for option in ("config", "config_directory"):
         if value := getattr(options, option):
             words += [f"--{option.replace('_', '-')}", value]
-    return shlex.join([*words, *accounts])
+    if any(account.startswith("-") for account in accounts):
+        words.append("--")  # else they would be taken for options
+    return " ".join((shlex.join(words), *map(shell_word, accounts)))
 
 
 # ---- the receipt
 
 
-def _print_problem(problem: str, command: str) -> None:
-    print(
-        f"delivery-pools: queued mail was not, or not all, moved: {problem}\n"
-        f"What was begun may be on hold now; this takes it up again, as root: {command}",
-        file=sys.stderr,
+def _problem_text(error: Exception, command: str) -> str:
+    cause = error.__cause__ if isinstance(error, RequeueInterrupted) else error
+    reason = failure_text(cause) if isinstance(cause, StateUnavailable) else str(error)
+    if not isinstance(error, RequeueInterrupted):
+        return f"queued mail was not moved: {reason}"
+    return (
+        f"not all queued mail was moved: {reason}\n"
+        f"What was begun may be on hold now; this takes it up again, as root: {command}"
     )
 
 

@@ -8,21 +8,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Final
 
 from deliverypools.adapters.state import State
 from deliverypools.cli.exits import OK
-from deliverypools.cli.options import Subparsers, account_argument, add_config, read_settings
+from deliverypools.cli.options import Subparsers, accounts_meant, add_account, add_config, read_settings
 from deliverypools.cli.shared_state import shared_state
 from deliverypools.core.accounts import Account, account_of
 from deliverypools.core.facts import Ingress, printable
-from deliverypools.core.limits import EXTERNAL, INTERNAL, SPAM, Charge, Limit, limits_for, stream
+from deliverypools.core.limits import EXTERNAL, INTERNAL, SPAM, SPANS, Charge, Limit, limits_for, stream
 from deliverypools.core.outbound_policies import policy_for
-from deliverypools.core.records import DecisionRecord
-from deliverypools.core.requeue import FIRST, REQUEUED
-from deliverypools.core.restrictions import Restriction, duration_of, utc_text
+from deliverypools.core.records import FIRST_PASS, DecisionRecord
+from deliverypools.core.requeue import REQUEUED
+from deliverypools.core.restrictions import Restriction, duration_of, scope_of, utc_text
 from deliverypools.core.settings import Settings
-from deliverypools.core.tallies import DAY, HOUR, MINUTE, Window
+from deliverypools.core.tallies import DAY, HOUR, Window
 
 _EPILOG = """\
 Recipients are counted when a message is accepted, once per message, internal ones (in accepted_domains) and external
@@ -30,7 +31,7 @@ ones apart; windows are rolling: the last hour, the last 24 hours. Messages are 
 is set; "messages decided" are those that have passed the hop, by their pool, from the decision log. What was accepted
 a moment ago is included; so is, for ten minutes, what was about to be accepted and then was not.
 
-Exit status: 0, also for an account that has sent nothing.
+Exit status: 0, also for an account that has sent nothing; 1 the state cannot be read.
 """
 
 _WAYS: Final = (Ingress.SUBMISSION, Ingress.TRUSTED, Ingress.LOCAL, Ingress.OUTSIDE)
@@ -44,7 +45,6 @@ _COUNTED: Final = {
     "spam_verdicts_per_hour": (SPAM, HOUR),
 }
 """What is counted whether or not a limit holds."""
-_SPANS: Final = {DAY: "24 hours", HOUR: "an hour", MINUTE: "a minute"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,16 @@ class _Way:
     counted: dict[str, int]
     usages: tuple[_Usage, ...]
 
+    @property
+    def has_sent(self) -> bool:
+        """Whether anything was counted for the account itself: what its tenant has used up is not its own."""
+        return any(self.counted.values()) or any(usage.used for usage in self.usages if self._is_own(usage.limit))
+
+    def _is_own(self, limit: Limit) -> bool:
+        return limit.window is not None and all(
+            name.rpartition("/")[0] == self.account.key for name in limit.window.streams
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
@@ -83,19 +93,17 @@ class _Report:
 
     @property
     def decided(self) -> Counter[str]:
-        """How many messages were decided in 24 hours, by pool; what was sent back counts where it was decided again."""
-        return Counter(
-            record.pool
-            for record in self.records
-            if record.at >= self.at - DAY and record.pass_name != FIRST and record.rule != REQUEUED
-        )
+        """How many messages were decided in 24 hours, by pool."""
+        return Counter(record.pool for record in self._decisions() if record.at >= self.at - DAY)
 
     @property
     def last(self) -> list[DecisionRecord]:
-        """The newest decisions; what has not passed the hop has none, what was sent back has a newer one."""
-        return [record for record in self.records if record.pass_name != FIRST and record.rule != REQUEUED][
-            :_LAST_RECORDS
-        ]
+        """The newest decisions."""
+        return list(islice(self._decisions(), _LAST_RECORDS))
+
+    def _decisions(self) -> Iterator[DecisionRecord]:
+        """Yield the decisions; what has not passed the hop has none, what was sent back counts where it has a newer."""
+        return (record for record in self.records if record.pass_name != FIRST_PASS and record.rule != REQUEUED)
 
 
 def add_to(commands: Subparsers) -> None:
@@ -109,12 +117,7 @@ def add_to(commands: Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(parser)
-    parser.add_argument(
-        "account",
-        metavar="ACCOUNT",
-        type=account_argument,
-        help="SASL user, address that a trusted client sends with, a client's IP address, or uid:N",
-    )
+    add_account(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=_run)
 
@@ -122,7 +125,8 @@ def add_to(commands: Subparsers) -> None:
 def _run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     with shared_state(settings) as state:
-        report = _report(options.account, settings, state)
+        (name,) = accounts_meant(options, state)
+        report = _report(name, settings, state)
     if options.json:
         print(json.dumps(_to_json(report)))
     else:
@@ -148,7 +152,7 @@ def _report(name: str, settings: Settings, state: State) -> _Report:
 def _ways(name: str, records: Sequence[DecisionRecord], settings: Settings, state: State) -> Iterator[_Way]:
     """Yield the ways of sending in which the account has sent something; if there are none, the one that is likely."""
     ways = [_way(name, ingress, records, settings, state) for ingress in _WAYS]
-    used = [way for way in ways if any(way.counted.values()) or any(usage.used for usage in way.usages)]
+    used = [way for way in ways if way.has_sent]
     seen = {record.ingress for record in records}
     yield from (
         used
@@ -185,9 +189,8 @@ def _way(name: str, ingress: Ingress, records: Sequence[DecisionRecord], setting
 def _lines(report: _Report) -> Iterator[str]:
     yield f"account {printable(report.name)}"
     for restriction in report.restrictions:
-        closed = restriction.ingress or "all ways of sending"
-        since = utc_text(restriction.since)
-        yield f"  restricted ({closed}) since {since}, {duration_of(restriction)}: {printable(restriction.reason)}"
+        lasts = f"since {utc_text(restriction.since)}, {duration_of(restriction)}"
+        yield f"  restricted ({scope_of(restriction)}) {lasts}: {printable(restriction.reason)}"
     if not report.restrictions:
         yield "  not restricted"
     if report.is_released_today:
@@ -230,7 +233,7 @@ def _usage_text(usage: _Usage) -> str:
         return f"{limit.name}: at most {limit.most} {beyond}"
     if limit.of:
         return f"{limit.name}: {usage.used} of {usage.whole} recipients in 24 hours, at most {limit.most} % {beyond}"
-    span = _SPANS[limit.window.seconds]
+    span = SPANS[limit.window.seconds]
     return f"{limit.name}: {usage.used} of {limit.most} {limit.what} in {span} {beyond}"
 
 

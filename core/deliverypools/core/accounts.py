@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deliverypools.core.account_names import UNREADABLE, account_name
-from deliverypools.core.addresses import domain_of
+from deliverypools.core.addresses import domain_of, normalise_address
 from deliverypools.core.facts import Ingress
 from deliverypools.core.settings import Settings
 
@@ -35,6 +35,16 @@ class Account:
         return f"{self.ingress}:{self.name}"
 
 
+def is_internal(recipient: str, settings: Settings) -> bool:
+    """Tell whether a recipient is one of ours: in an accepted domain, and no source route through it.
+
+    Postfix by default delivers `user%elsewhere@ours`, `elsewhere!user@ours` and `"user@elsewhere"@ours` to elsewhere
+    (allow_percent_hack, swap_bangpath, resolve_dequoted_address).
+    """
+    local_part, _, domain = normalise_address(recipient).rpartition("@")
+    return settings.is_accepted_domain(domain) and not set("@%!") & set(local_part)
+
+
 def smtp_ingress(sasl_username: str, client_address: str, settings: Settings) -> Ingress:
     """Tell how a message came in over SMTP."""
     if sasl_username:
@@ -59,12 +69,15 @@ def smtp_account(
     return ""
 
 
-def tenant_of(name: str, envelope_sender: str, settings: Settings) -> str:
-    """Return the accepted domain that an account belongs to: its own, else that of its envelope sender, else ""."""
-    for domain in (domain_of(name), domain_of(account_name(envelope_sender))):
-        if settings.is_accepted_domain(domain):
-            return domain
-    return ""
+def tenant_of(name: str, settings: Settings) -> str:
+    """Return the accepted domain that an account belongs to: its own, else the only one that there is, else "".
+
+    Not that of its sender: whoever may write any sender would use up what another tenant may send.
+    """
+    domain = domain_of(name)
+    if settings.is_accepted_domain(domain):
+        return domain
+    return settings.accepted_domains[0] if not domain and len(settings.accepted_domains) == 1 else ""
 
 
 def account_of(ingress: Ingress, name: str, envelope_sender: str, settings: Settings) -> Account | None:
@@ -75,7 +88,7 @@ def account_of(ingress: Ingress, name: str, envelope_sender: str, settings: Sett
     if not domain and ingress is not Ingress.TRUSTED:
         # A trusted client that is known by its address relays for others: their domains are not its own.
         domain = domain_of(account_name(envelope_sender))
-    return Account(ingress, name, tenant_of(name, envelope_sender, settings), domain)
+    return Account(ingress, name, tenant_of(name, settings), domain)
 
 
 def user_account(user_id: int) -> str:

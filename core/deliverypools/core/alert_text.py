@@ -95,20 +95,22 @@ def subject_of(alert: Alert) -> str:
 def headline(alert: Alert) -> str:
     """Return the alert in one short line."""
     account = printable(alert.account, _LONGEST_ACCOUNT_IN_SUBJECT)
+    who = f"tenant {printable(alert.tenant, _LONGEST_ACCOUNT_IN_SUBJECT)}" if alert.tenant else account
     match alert.event:
         case Event.ACCOUNT_RESTRICTED:
             return f"{account} may not send any more, {_until(alert)}"
         case Event.SUSPICIOUS:
-            return f"{account} looks compromised ({printable(alert.limit)})"
+            return f"{who} looks compromised ({printable(alert.limit)})"
         case Event.LIMIT_EXCEEDED:
-            return f"{account} is over its limit ({printable(alert.limit)})"
+            return f"{who} is over its limit ({printable(alert.limit)})"
 
 
 def body_of(alert: Alert, samples: Samples) -> str:
     """Return the text of the mail."""
     rows = {
         "evidence": printable(alert.evidence, 600),
-        "account": printable(alert.account, 400),
+        **({"tenant": printable(alert.tenant, 400)} if alert.tenant else {}),
+        "account": printable(alert.account, 400) + (" (whose message it was)" if alert.tenant else ""),
         "sent": f"{_WAYS[alert.ingress]} ({alert.ingress})",
         "limit": f"{printable(alert.limit)}, at most {alert.most}",
         "used": f"{alert.used} before this message, {alert.cost} by this message",
@@ -117,13 +119,14 @@ def body_of(alert: Alert, samples: Samples) -> str:
         **({"lasts": _until(alert)} if alert.event is Event.ACCOUNT_RESTRICTED else {}),
         "time": iso_time(alert.at),
     }
+    whose = "that account's" if alert.tenant else "its"
     parts = [
         f"{headline(alert)}.\n",
         "".join(f"  {name + ':':<10}{value}\n" for name, value in rows.items()),
-        _listed("Subjects of its latest messages", samples.subjects),
+        _listed(f"Subjects of {whose} latest messages", samples.subjects),
         _listed("Client addresses they came from", samples.client_addresses),
         *(f"{command.purpose}:\n  {command.line}\n" for command in commands_for(alert)),
-        "This is told once a day (UTC) for each account and limit.\n",
+        f"This is told once a day (UTC) for each {'tenant' if alert.tenant else 'account'} and limit.\n",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -135,6 +138,7 @@ def webhook_of(alert: Alert, samples: Samples) -> dict[str, Any]:
         "text": headline(alert),
         "event": alert.event.value,
         "account": printable(alert.account, 1000),
+        "tenant": printable(alert.tenant, 1000),
         "ingress": alert.ingress.value,
         "limit": printable(alert.limit),
         "most": alert.most,
@@ -169,6 +173,8 @@ def commands_for(alert: Alert) -> Sequence[Command]:
                 _command("restricted requeue", alert.account),
             ),
         )
+    if alert.tenant:
+        return (Command("usage", "To see what that account has sent", _command("usage", alert.account)),)
     return (
         Command("usage", "To see what it has sent", _command("usage", alert.account)),
         Command("restrict", "To forbid it to send", _command("restricted add", alert.account)),

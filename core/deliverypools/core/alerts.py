@@ -1,4 +1,4 @@
-"""What administrators are told: one alert for each event and account and day."""
+"""What administrators are told: one alert for each event and account (or tenant) and day."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Alert:
 
     event: Event
     account: str
+    """The account; where it is about a tenant, the one whose message it was."""
     ingress: Ingress
     limit: str
     """Name of the limit, as in the settings: `recipients_per_day`."""
@@ -46,17 +47,26 @@ class Alert:
     """When a restriction ends; None: when an administrator releases it."""
     note: str = ""
     """Why not more is done than that; "" where the action is what the limit asks for."""
+    tenant: str = ""
+    """The accepted domain whose accounts all share the limit; "" for an account's own."""
     notify: tuple[str, ...] = field(default=())
     """Mail addresses of the policy; empty: those of `[alerts]`."""
 
     @property
     def once(self) -> str:
-        """Return the name under which it is told once: event, limit, account and day (UTC).
+        """Return the name under which it is told once: event, limit, account or tenant, and day (UTC).
 
         A policy's limit and the service limit of the same name are two.
         """
         limit = f"{self.policy}/{self.limit}" if self.policy else self.limit
-        return f"{self.event}/{limit}/{self.ingress}:{self.account}/{utc_day(self.at)}"
+        return f"{self.event}/{limit}/{self._whose}/{utc_day(self.at)}"
+
+    @property
+    def _whose(self) -> str:
+        if not self.tenant:
+            return f"{self.ingress}:{self.account}"
+        # Trusted clients of a tenant are counted apart, under limits of their own.
+        return f"{'trusted-tenant' if self.ingress is Ingress.TRUSTED else 'tenant'}:{self.tenant}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads; its values are those of JSON."""
@@ -86,7 +96,16 @@ class Alert:
 
     def _is_sound(self) -> bool:
         """Tell whether the values are what they are said to be: they come from a store that others can write."""
-        texts = (self.account, self.limit, self.policy, self.action, self.evidence, self.note, *self.notify)
+        texts = (
+            self.account,
+            self.tenant,
+            self.limit,
+            self.policy,
+            self.action,
+            self.evidence,
+            self.note,
+            *self.notify,
+        )
         numbers = (self.most, self.used, self.cost)
         moments = (self.at, *(() if self.until is None else (self.until,)))
         return (

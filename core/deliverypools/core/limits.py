@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deliverypools.core.accounts import Account
-from deliverypools.core.addresses import domain_of
+from deliverypools.core.accounts import UNKNOWN_USER_ID, Account, is_internal
 from deliverypools.core.facts import Answer, Finding, Ingress, printable
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.settings import Limits, OutboundPolicy, Settings
@@ -35,7 +34,8 @@ CLIENT_ADDRESSES: Final = "client-addresses"
 
 SPAM_CEILINGS: Final = ("verdicts_per_account_per_hour", "verdicts_per_tenant_per_hour")
 
-_SPANS: Final = {DAY: "24 hours", HOUR: "an hour", MINUTE: "a minute"}
+SPANS: Final = {DAY: "24 hours", HOUR: "an hour", MINUTE: "a minute"}
+"""The windows of limits, in words, by their seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class Limit:
     """What happens beyond: one of `outbound_policies.over_limit`."""
     policy: str = ""
     """Name of the outbound policy; "" for a service limit."""
+    tenant: str = ""
+    """The accepted domain whose accounts all share it; "" for an account's own."""
     of: Window | None = None
     """Where it is a share: `most` is a percentage of what this window holds."""
     minimum: int = 0
@@ -97,13 +99,13 @@ class Exceeded:
         if limit.window is None:
             return f"{printable(self.account)}: {limit.cost} {limit.what}, the limit{whose} is {limit.most}"
         more = f" and {limit.cost} more" if limit.cost else ""
-        span = _SPANS[limit.window.seconds]
+        span = SPANS[limit.window.seconds]
         return f"{printable(self.account)}: {self.used} {limit.what} in {span}{more}, the limit{whose} is {limit.most}"
 
 
 def charge_for(account: Account, recipients: Iterable[str], settings: Settings) -> Charge:
     """Return what a message with these recipients costs: internal ones are in accepted domains."""
-    counted = [settings.is_accepted_domain(domain_of(recipient)) for recipient in recipients]
+    counted = [is_internal(recipient, settings) for recipient in recipients]
     internal = sum(counted)
     return Charge(account, internal, len(counted) - internal)
 
@@ -122,7 +124,7 @@ def limits_for(charge: Charge, settings: Settings) -> tuple[Limit, ...]:
     """
     policy = policy_for(charge.account, settings)
     # A policy that only watches makes no service limit void.
-    action = HIGH_RISK if policy is None or policy.over_limit == ALERT else action_of(policy, charge.account.ingress)
+    action = HIGH_RISK if policy is None or policy.over_limit == ALERT else action_of(policy, charge.account)
     service = service_limits(charge.account.ingress, settings)
     quantities = (*_of_policy(charge, policy), *_of_service(charge, service, action))
     return (
@@ -135,7 +137,7 @@ def _of_policy(charge: Charge, policy: OutboundPolicy | None) -> Iterator[Limit]
     """Yield the limits of an outbound policy."""
     if policy is None:
         return
-    limit = functools.partial(Limit, action=action_of(policy, charge.account.ingress), policy=policy.name)
+    limit = functools.partial(Limit, action=action_of(policy, charge.account), policy=policy.name)
     yield limit(
         name="external_recipients_per_hour",
         what="external recipients",
@@ -192,6 +194,7 @@ def _of_service(charge: Charge, service: Limits, action: str) -> Iterator[Limit]
             most=service.external_recipients_per_tenant_per_day,
             cost=charge.external,
             window=Window((tenant_stream(account, EXTERNAL),), DAY, DAY),
+            tenant=account.tenant,
         )
 
 
@@ -211,6 +214,7 @@ def _signs(account: Account, action: str, settings: Settings) -> Iterator[Limit]
             what=f"messages of {account.tenant} found to be spam",
             most=ceilings.verdicts_per_tenant_per_hour,
             window=Window((tenant_stream(account, SPAM),), HOUR, DAY),
+            tenant=account.tenant,
             action=HIGH_RISK,
         )
     yield sign(
@@ -236,9 +240,13 @@ def _signs(account: Account, action: str, settings: Settings) -> Iterator[Limit]
     )
 
 
-def action_of(policy: OutboundPolicy, ingress: Ingress) -> str:
-    """Return what happens beyond a policy's limits. What strangers send to a forwarding mailbox restricts nobody."""
-    if ingress is Ingress.OUTSIDE and policy.over_limit != ALERT:
+def action_of(policy: OutboundPolicy, account: Account) -> str:
+    """Return what happens beyond a policy's limits.
+
+    What strangers send to a forwarding mailbox restricts nobody; nor does what cannot be told apart by user: that would
+    close sendmail(1) for all of the host.
+    """
+    if (account.ingress is Ingress.OUTSIDE or account.name == UNKNOWN_USER_ID) and policy.over_limit != ALERT:
         return HIGH_RISK
     return policy.over_limit
 
@@ -249,9 +257,12 @@ def stream(account: Account, name: str) -> str:
 
 
 def tenant_stream(account: Account, name: str) -> str:
-    """Return the stream of a tenant. Trusted clients are counted apart here too."""
-    kind = "trusted" if account.ingress is Ingress.TRUSTED else "tenant"
-    return f"{kind}-tenant:{account.tenant}/{name}"
+    """Return the stream of a tenant.
+
+    What trusted clients write into their envelopes, and what strangers have forwarded, is counted apart here too.
+    """
+    kind = {Ingress.TRUSTED: "trusted-tenant", Ingress.OUTSIDE: "forwarded-tenant"}.get(account.ingress, "tenant")
+    return f"{kind}:{account.tenant}/{name}"
 
 
 def recipients_window(account: Account, seconds: int) -> Window:

@@ -7,7 +7,7 @@ put on top. A queue id that only we know (the ticket holds it) tells ours from a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 
@@ -37,6 +37,23 @@ def own_received(headers: Headers, hostname: str) -> Iterator[Received]:
     for value in headers.all("Received"):
         if (received := _parse(value[:_MOST_OF_A_FIELD], hostname)) is not None:
             yield received
+
+
+def fields_above(headers: Headers, names: Iterable[str], hostname: str, queue_id: str) -> Iterator[str]:
+    """Yield the values of header fields that stand above the Received field of a queue file of this host, in order.
+
+    They were added here; what stands below came with the message. Without that field nothing can be told.
+    """
+    wanted = {name.lower() for name in names}
+    above: list[str] = []
+    for name, value in headers.fields:
+        if name.lower() == "received":
+            received = _parse(value[:_MOST_OF_A_FIELD], hostname)
+            if received is not None and received.queue_id == queue_id:
+                yield from above
+                return
+        elif name.lower() in wanted:
+            above.append(value)
 
 
 def _parse(value: str, hostname: str) -> Received | None:

@@ -17,18 +17,13 @@ from deliverypools.core.facts import Ingress
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction
-from deliverypools.core.rules import HIGH_RISK, restricted_sender, rule_name
+from deliverypools.core.rules import HIGH_RISK, RESTRICTED_SENDER
 from deliverypools.core.settings import Settings
 
-RESTRICTED: Final = rule_name(restricted_sender)
 REQUEUED: Final = "requeued"
 """In the place of a rule: the queue file was put on hold to be requeued. Found on hold, the run was interrupted."""
 LET_GO: Final = "let_go"
 """In the place of a rule: the message was on hold, and was taken off when its account was released."""
-
-FIRST: Final = "first"
-EGRESS: Final = "egress"
-"""Names of passes, as they stand in `DecisionRecord.pass_name`."""
 
 HOLD_QUEUE: Final = "hold"
 DEFERRED_QUEUE: Final = "deferred"
@@ -164,31 +159,31 @@ def _misfits_hop(record: DecisionRecord, intent: Intent, *, is_held: bool, is_as
     may_take_off_hold = is_asked_for or record.rule == REQUEUED
     match intent:
         case Intent.OWN_POOL:
-            misfits = record.rule in (RESTRICTED, REQUEUED) or (is_held and is_asked_for)
+            misfits = record.rule in (RESTRICTED_SENDER, REQUEUED) or (is_held and is_asked_for)
         case Intent.HIGH_RISK:
             misfits = may_take_off_hold if is_held else record.pool != HIGH_RISK
         case Intent.HOLD if is_held:
-            misfits = may_take_off_hold and record.rule != RESTRICTED
+            misfits = may_take_off_hold and record.rule != RESTRICTED_SENDER
         case Intent.HOLD:
-            misfits = is_asked_for or record.rule != RESTRICTED
+            misfits = is_asked_for or record.rule != RESTRICTED_SENDER
     return Step.REQUEUE if misfits else None
 
 
 def _misfits_express(record: DecisionRecord, intent: Intent, *, is_held: bool, is_asked_for: bool) -> Step | None:
     if intent is Intent.OWN_POOL:
         if is_held:
-            return Step.LET_GO if is_asked_for or record.rule == RESTRICTED else None
-        return Step.STAY if record.rule == RESTRICTED and record.pool == HIGH_RISK else None
+            return Step.LET_GO if is_asked_for or record.rule == RESTRICTED_SENDER else None
+        return Step.STAY if record.rule == RESTRICTED_SENDER and record.pool == HIGH_RISK else None
     if is_held:
         return None
     if intent is Intent.HIGH_RISK:
         return Step.HOLD if record.pool != HIGH_RISK else None
-    return Step.HOLD if is_asked_for or record.rule != RESTRICTED else None
+    return Step.HOLD if is_asked_for or record.rule != RESTRICTED_SENDER else None
 
 
 def noted(planned: Planned) -> DecisionRecord:
     """Return what goes on record about a queue file before it is moved, for a run that comes later."""
-    rule = {Step.REQUEUE: REQUEUED, Step.HOLD: RESTRICTED, Step.LET_GO: LET_GO}[planned.step]
+    rule = {Step.REQUEUE: REQUEUED, Step.HOLD: RESTRICTED_SENDER, Step.LET_GO: LET_GO}[planned.step]
     record = planned.record
     if record.rule == rule:
         return record

@@ -67,6 +67,11 @@ def duration_of(restriction: Restriction) -> str:
     return "until an administrator releases it" if restriction.until is None else f"until {utc_text(restriction.until)}"
 
 
+def scope_of(restriction: Restriction) -> str:
+    """Return which ways of sending a restriction closes, in words."""
+    return "all ways of sending" if restriction.ingress is None else f"{restriction.ingress} only"
+
+
 def refusal(restriction: Restriction, settings: Settings) -> str:
     """Return the text of the 550 5.7.1 reply to an account that may not send: why, how long, whom to ask.
 

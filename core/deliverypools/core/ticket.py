@@ -1,6 +1,6 @@
 """The ticket: what the first pass knows and the egress pass needs, bound to one message.
 
-Here is its content and what it is bound to; sealing (authenticated encryption) is `deliverypools.milter.seal`.
+Here is its content and what it is bound to; sealing (authenticated encryption) is `deliverypools.adapters.seal`.
 Copies of a ticket lie in local mailboxes, so it must be worthless on any other message: it holds digests of From,
 Date and Message-ID, of Subject, and of the first part of the body.
 """
@@ -120,6 +120,8 @@ class Ticket:
     made_at: float | None
     """Seconds since the epoch at which it was accepted: age and undecided time count from here. None: not known."""
     first_queue_id: str
+    resent_queue_id: str = ""
+    """The queue file by which sendmail(1) sent it on; "" where it was not."""
     origin: Origin | None
     """None for a message that came to the egress pass without a valid ticket."""
     origin_problem: str = ""
@@ -151,6 +153,7 @@ class Ticket:
             "id": self.ticket_id,
             "t": None if self.made_at is None else round(self.made_at),
             "q": self.first_queue_id,
+            "s": self.resent_queue_id,
             "b": [self.binding.fields, self.binding.subject, self.binding.body],
             "n": self.recipient_count,
             "m": self.internal_count,
@@ -187,6 +190,7 @@ class Ticket:
                 ticket_id=str(values["id"]),
                 made_at=None if values["t"] is None else float(values["t"]),
                 first_queue_id=str(values["q"]),
+                resent_queue_id=str(values.get("s", "")),
                 origin=_origin(values["o"]) if "o" in values else None,
                 origin_problem=str(values.get("p", "")),
                 binding=Binding(*map(str, values["b"])),

@@ -156,13 +156,14 @@ def restriction_on_sender(envelope_sender: str, services: Services) -> Restricti
     return found[0] or found[1]
 
 
-def restricted(account: Account | None, queue_id: str, services: Services) -> Finding:
-    """Tell whether an account may not send now, with the reason."""
+def restricted(accounts: Sequence[Account], queue_id: str, services: Services) -> Finding:
+    """Tell whether one of these accounts may not send now, with the reason."""
     try:
-        restriction = restriction_on(account, services)
+        found = services.state.restrictions_on(accounts) if accounts else []
     except StateUnavailable as error:
         _logger.error("%s: %s", printable(queue_id), error)
         return Finding(Answer.UNKNOWN, "the state could not be read")
+    restriction = next((one for one in found if one), None)
     if restriction is None:
         return Finding(Answer.NO)
     evidence = f"{printable(restriction.account)} is restricted {duration_of(restriction)}: {restriction.reason}"

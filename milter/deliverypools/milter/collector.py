@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from deliverypools.adapters.copies import CopyDraft
+from deliverypools.adapters.copies import COPY_HEADER, CopyDraft
 from deliverypools.core import ticket
 from deliverypools.core.addresses import strip_brackets
 from deliverypools.core.facts import printable
@@ -17,7 +17,7 @@ TAG_HEADER = "X-Delivery-Pool"
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
     *("Received", "Delivered-To", "X-Sieve-Redirected-From"),
-    *("Content-Type", "Auto-Submitted", "X-Failed-Recipients", "Subject"),
+    *("Content-Type", "Auto-Submitted", "X-Failed-Recipients", "Subject", COPY_HEADER),
 )
 _MOST_FIELDS = 500
 _MOST_FIELD_CHARACTERS = 4000

@@ -25,6 +25,9 @@ def keep_copy(draft: CopyDraft | None, record: DecisionRecord, once: str, servic
     """
     if draft is None or not services.settings.default_policy.bcc_suspicious_mail or record.rule not in _SUSPICIOUS:
         return
+    if draft.is_copy and not record.envelope_sender:
+        # Ours, though its mark was lost: a copy of a copy would go on without end.
+        return
     name = f"{record.rule}/{once}"
     if not services.state.first_time(f"copy/{name}", _ONCE_SECONDS):
         return

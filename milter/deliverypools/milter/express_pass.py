@@ -58,7 +58,7 @@ def express_pass(
         recipients=message.recipients,
         headers=message.headers,
         origin=origin,
-        account_restricted=restricted(account, message.queue_id, services),
+        account_restricted=restricted([account] if account else [], message.queue_id, services),
         sender_domain_has_mx_or_address=sender_domain,
     )
     decision = classify(facts, services.settings)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 
+from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, smtp_account, smtp_ingress
@@ -28,7 +29,6 @@ from deliverypools.milter.accounting import (
 )
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.decision_log import decision_record
-from deliverypools.milter.seal import open_ticket
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -62,19 +62,18 @@ def first_pass(message: CollectedMessage, connection: Connection, services: Serv
     if flood := refuse_header_flood(message, services):
         return flood
     strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
-    problem = ""
     if connection.daemon_name == REINJECT:
+        # Counted when it entered. Where the listener asks the policy service all the same, that must not count.
+        give_back(message.queue_id, services)
         ticket, problem = _ticket_after_filter(message, services)
     else:
-        ticket = _ticket_of_forwarded(message, connection, services)
-        if ticket is None:
-            origin = uncounted_origin(message, connection, services)
-            restriction = restriction_at_acceptance(origin, services)
-            if restriction is None:
-                origin, restriction = _counted(origin, message, services)
-            if restriction is not None:
-                return refuse_restricted(restriction, message, origin, services)
-            ticket = make_ticket(message, origin, services)
+        origin = uncounted_origin(message, connection, services)
+        restriction = restriction_at_acceptance(origin, services)
+        if restriction is None:
+            origin, restriction = _counted(origin, message, services)
+        if restriction is not None:
+            return refuse_restricted(restriction, message, origin, services)
+        ticket, problem = _ticket_of_forwarded(message, origin, services) or make_ticket(message, origin, services), ""
     if connection.daemon_name == BOUNCE:
         _note_refused(message, connection, services)
     add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
@@ -168,7 +167,7 @@ def uncounted_origin(message: CollectedMessage, connection: Connection, services
     )
     if ingress is Ingress.LOCAL:
         # Only the egress pass can see who called sendmail(1): Postfix hides its own Received field from this one.
-        account = UNKNOWN_USER_ID
+        account = "" if _is_own_notice(message, services) else UNKNOWN_USER_ID
     return Origin(
         ingress=ingress,
         account=account,
@@ -195,6 +194,13 @@ def make_ticket(message: CollectedMessage, origin: Origin, services: Services) -
     )
 
 
+def _is_own_notice(message: CollectedMessage, services: Services) -> bool:
+    """Tell whether this is an alert or a copy that the policy daemon sends: nobody is charged for those."""
+    return not message.envelope_sender and any(
+        services.sealer.is_notice(value, message.message_id) for value in message.ticket_values
+    )
+
+
 def _only_mailbox(message: CollectedMessage, services: Services) -> str:
     if len(message.recipients) == 1 and services.settings.is_accepted_domain(domain_of(message.recipients[0])):
         return message.recipients[0]
@@ -209,11 +215,22 @@ def _ingress(message: CollectedMessage, connection: Connection, services: Servic
     return smtp_ingress(message.sasl_username, connection.client_address, services.settings)
 
 
-def _ticket_of_forwarded(message: CollectedMessage, connection: Connection, services: Services) -> Ticket | None:
-    """Return the ticket of a message from outside that a program of ours sends on: sieve, procmail, a gateway."""
-    if connection.daemon_name == PICKUP or _ingress(message, connection, services) is Ingress.TRUSTED:
-        return _ticket_that_gains_nothing(message, services)
-    return None
+def _ticket_of_forwarded(message: CollectedMessage, origin: Origin, services: Services) -> Ticket | None:
+    """Return the ticket of a message from outside that a program of ours sends on: sieve, procmail, a gateway.
+
+    It stays outside mail, but whoever sends it on is checked and counted like any sender: a trusted client here, the
+    user of sendmail(1) in the egress pass, which finds him by `resent_queue_id`.
+    """
+    if origin.ingress not in (Ingress.LOCAL, Ingress.TRUSTED):
+        return None
+    ticket = _ticket_that_gains_nothing(message, services)
+    if ticket is None or ticket.origin is None:
+        return None
+    if origin.ingress is Ingress.LOCAL:
+        return dataclasses.replace(ticket, resent_queue_id=message.queue_id)
+    if origin.over_limit.answer is Answer.NO:
+        return ticket
+    return dataclasses.replace(ticket, origin=dataclasses.replace(ticket.origin, over_limit=origin.over_limit))
 
 
 def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple[Ticket | None, str]:
@@ -242,9 +259,14 @@ def _ticket_that_gains_nothing(message: CollectedMessage, services: Services) ->
     for value in message.ticket_values:
         with contextlib.suppress(TicketError):
             ticket = services.sealer.open(value)
-            if ticket.origin and ticket.origin.ingress in (Ingress.OUTSIDE, Ingress.BOUNCE):
-                return dataclasses.replace(ticket, binding=message.binding, made_at=services.clock())
+            is_fresh = _age(ticket, services) <= services.settings.milter.ticket_lifetime
+            if is_fresh and ticket.origin and ticket.origin.ingress in (Ingress.OUTSIDE, Ingress.BOUNCE):
+                return dataclasses.replace(ticket, binding=message.binding)
     return None
+
+
+def _age(ticket: Ticket, services: Services) -> float:
+    return 0.0 if ticket.made_at is None else services.clock() - ticket.made_at
 
 
 def _log(message: CollectedMessage, origin: Origin | None, problem: str) -> str:

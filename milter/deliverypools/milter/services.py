@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.state import State
 from deliverypools.core.settings import Settings
-from deliverypools.milter.seal import TicketSealer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,5 +22,3 @@ class Services:
     clock: Callable[[], float]
     """Seconds since the epoch."""
     new_ticket_id: Callable[[], str]
-    own_user_id: int
-    """System user of the daemons: the notices that the policy daemon sends are known by it."""

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import Milter
 
+from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.state import open_state
 from deliverypools.core.settings import Settings
 from deliverypools.milter.callbacks import Activity, PoolMilter
-from deliverypools.milter.seal import TicketSealer
 from deliverypools.milter.services import Services
 
 DRAIN_SIGNAL = signal.SIGUSR1
@@ -72,7 +72,6 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
         sender_domains=sender_domains,
         clock=time.time,
         new_ticket_id=lambda: secrets.token_urlsafe(_TICKET_ID_BYTES),
-        own_user_id=os.geteuid(),
     )
     libmilter = threading.Thread(target=_serve, args=(wake,), name="libmilter", daemon=True)
     libmilter.start()

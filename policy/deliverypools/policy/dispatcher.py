@@ -22,6 +22,7 @@ from typing import Final
 
 from deliverypools.adapters import copies
 from deliverypools.adapters.enforcement import MAIL, WEBHOOK
+from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sendmail import SendmailError, new_message, send, set_text
 from deliverypools.adapters.state import Notice, State, StateUnavailable
 from deliverypools.adapters.webhook import WebhookError, post_json
@@ -67,15 +68,17 @@ class _Claimed:
 
 
 class Dispatcher:
-    """Runs until it is cancelled. `settings` is asked each time, so that a reload takes effect."""
+    """Runs until it is cancelled. `settings` and `sealer` are asked each time, so that a reload takes effect."""
 
     def __init__(
         self,
         settings: Callable[[], Settings],
         open_state: Callable[[], State],
+        sealer: Callable[[], TicketSealer],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._sealer = sealer
         self._open_state = open_state
         self._clock = clock
         self._stopping = threading.Event()
@@ -224,14 +227,13 @@ class Dispatcher:
         state.settle_notice(notice.notice_id)
         self._sent.discard(_identity(notice))
 
-    @staticmethod
-    def _send_mail(alert: Alert, samples: Samples, settings: Settings) -> None:
+    def _send_mail(self, alert: Alert, samples: Samples, settings: Settings) -> None:
         recipients = alert.notify or settings.alerts.mail_to
         if not recipients:
             raise GivenUp("nobody is to be told any more")
         message = new_message(subject_of(alert), recipients, message_id=alert.once, settings=settings, now=alert.at)
         set_text(message, body_of(alert, samples))
-        send(message.as_bytes(), recipients, settings.alerts.sendmail)
+        send(message.as_bytes(), recipients, settings.alerts.sendmail, self._sealer())
         _log.info("alert mailed: %s", subject_of(alert))
 
     @staticmethod
@@ -303,8 +305,7 @@ class Dispatcher:
             return True
         age = max(self._clock() - copy.kept_at, 0.0)
         try:
-            with copy.path.open("rb") as file:
-                send(file, recipients, settings.alerts.sendmail)
+            send(copy.path.read_bytes(), recipients, settings.alerts.sendmail, self._sealer())
         except SendmailError as error:
             if age >= DAY:
                 _log.error("copy given up after a day: %s: %s: %s", copy.path.name, error, copies.subject_of(copy.path))

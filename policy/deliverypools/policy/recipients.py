@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from deliverypools.core.addresses import domain_of, normalise_address
+from deliverypools.core.accounts import is_internal
+from deliverypools.core.addresses import normalise_address
 from deliverypools.core.settings import Settings
 
 _MOST_MESSAGES: Final = 10_000
@@ -40,26 +41,26 @@ class RecipientMemory:
         if seen is None:
             seen = self._messages[instance] = (set(), set())
         address = normalise_address(recipient)
-        chosen = seen[not settings.is_accepted_domain(domain_of(address))]
+        chosen = seen[not is_internal(address, settings)]
         if len(seen[0]) + len(seen[1]) < _MOST_RECIPIENTS:
             before = len(chosen)
             chosen.add(hash(address))
             self._recipients += len(chosen) - before
         self._forget_oldest()
 
-    def split(self, instance: str, recipient: str, count: int, settings: Settings) -> tuple[int, int]:
-        """Return how many of a message's recipients are internal and external.
+    def split(self, instance: str, recipient: str, count: int, settings: Settings) -> tuple[int, int, bool]:
+        """Return how many of a message's recipients are internal and external, and whether that is sure.
 
-        `recipient` is given where there is one, else empty. Where nothing is known for sure they count as external: the
-        milter knows them, and counts anew what was counted wrong here.
+        `recipient` is given where there is one, else empty. What is not known counts as external: the milter knows it,
+        and counts anew what was counted wrong here. A recipient that was refused later, or named twice, makes it so.
         """
         if count == 1 and recipient:
-            internal = int(settings.is_accepted_domain(domain_of(recipient)))
-            return internal, 1 - internal
+            internal = int(is_internal(recipient, settings))
+            return internal, 1 - internal, True
         internals, externals = self._messages.get(instance, ((), ()))
         if len(internals) + len(externals) == count:
-            return len(internals), len(externals)
-        return 0, count
+            return len(internals), len(externals), True
+        return 0, count, False
 
     def _forget_oldest(self) -> None:
         while len(self._messages) > _MOST_MESSAGES or self._recipients > _MOST_IN_ALL:

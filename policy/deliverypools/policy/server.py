@@ -8,9 +8,10 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.settings_file import keep_until_restart, log_refusal
 from deliverypools.adapters.sockets import (
     SocketError,
@@ -42,8 +43,11 @@ _sparing_log = SparingLog(_log)
 class PolicyServer:
     """Serves until SIGTERM. `load` is asked at SIGHUP; what it refuses changes nothing."""
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
+    def __init__(
+        self, settings: Settings, keys: Sequence[bytes], load: Callable[[], tuple[Settings, Sequence[bytes]]]
+    ) -> None:
         self._settings = settings
+        self._sealer = TicketSealer(keys)
         self._load = load
         self._state = open_state(settings, time.time)
         self._stopping = asyncio.Event()
@@ -68,7 +72,9 @@ class PolicyServer:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE_OBJECTS)
-        dispatcher = Dispatcher(lambda: self._settings, lambda: open_state(self._settings, time.time))
+        dispatcher = Dispatcher(
+            lambda: self._settings, lambda: open_state(self._settings, time.time), lambda: self._sealer
+        )
         sending = asyncio.create_task(dispatcher.run())
         _log.info("serving %s", self._settings.policy.socket)
         await self._stopping.wait()
@@ -84,11 +90,12 @@ class PolicyServer:
 
     def _reload(self) -> None:
         try:
-            settings = self._load()
+            settings, keys = self._load()
         except SettingsError as error:
             log_refusal(error, _log)
             return
         self._settings = keep_until_restart(settings, self._settings, "policy", _log)
+        self._sealer = TicketSealer(keys)
         _log.info("settings reloaded")
 
 

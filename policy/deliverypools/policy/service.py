@@ -52,6 +52,8 @@ class Message:
 
     reservation: Reservation
     limits: tuple[Limit, ...]
+    is_sure: bool
+    """Whether the recipients are known. A guess restricts nobody: the milter, which knows them, does."""
 
     @property
     def queue_id(self) -> str:
@@ -140,9 +142,11 @@ class PolicyService:
         if not count or not queue_id.isalnum() or len(queue_id) > _MOST_QUEUE_ID_CHARACTERS:
             return None
         instance = _value(request, "instance")
-        internal, external = self._recipients.split(instance, _value(request, "recipient"), count, reading.settings)
+        internal, external, is_sure = self._recipients.split(
+            instance, _value(request, "recipient"), count, reading.settings
+        )
         limits, tally = reading.count(Charge(account, internal, external))
-        return Message(Reservation(queue_id, instance or None, tally), limits)
+        return Message(Reservation(queue_id, instance or None, tally), limits, is_sure)
 
     def answers(self, questions: Sequence[Question], settings: Settings) -> list[str]:
         """Return the action for each question; asks the state once for all of them.

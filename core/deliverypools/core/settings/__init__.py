@@ -124,7 +124,8 @@ class Settings(Table):
         example='"off"',
     )
     shadow: StrictBool = setting(
-        "Decide and record, but let all mail leave by `normal`: to watch before you switch.",
+        "Decide and record, but let all mail leave by `normal`: to watch before you switch. Restrictions that"
+        " are in force already stay in force (release them first); limits make no new ones.",
         default=False,
         example="true",
     )
@@ -187,7 +188,10 @@ class Settings(Table):
         return client is not None and any(client in network for network in self.trusted_networks)
 
     def effective_lines(self) -> list[str]:
-        """Return one line `key = value` for every setting, defaults included, secrets masked: for the start log."""
+        """Return one line `key = value` for every setting, defaults included, secrets masked: for the start log.
+
+        Of outbound policies and pins there are only the keys that were set, as in `pins[0].pool = "relay"`.
+        """
         return effective_lines(self)
 
     def not_in_effect(self) -> tuple[str, ...]:

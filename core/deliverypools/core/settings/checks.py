@@ -17,6 +17,7 @@ from deliverypools.core.settings.toml_lines import TomlPath
 from deliverypools.core.settings.values import (
     IpAddress,
     any_text,
+    domain_name,
     duration_seconds,
     ip_address,
     pool_name,
@@ -42,6 +43,7 @@ def findings_across_keys(document: dict[str, Any]) -> list[Finding]:
         *_lifetimes(document),
         *_sockets(document),
         *_outbound_policies(document),
+        *_domains_as_accounts(document),
     ]
 
 
@@ -184,6 +186,24 @@ def _policy_scope(path: TomlPath, name: str | None, policy: dict[str, Any]) -> I
             f"does not say for whom; write one of {', '.join(POLICY_SCOPES)},"
             f' or name it "{DEFAULT_POLICY}" to make it the policy of everybody else',
         )
+
+
+def _domains_as_accounts(document: dict[str, Any]) -> Iterator[Finding]:
+    """Yield each accepted domain that stands where an account should: as an account it would be nobody's."""
+    accepted = {_parsed(domain_name, text) for _, text in _elements(document.get("accepted_domains"))} - {None}
+    for path, accounts, advice in _lists_of_accounts(document):
+        for position, text in _elements(accounts):
+            if isinstance(text, str) and "@" not in text and _parsed(domain_name, text) in accepted:
+                yield Finding((*path, position), f"{shown(text)} is a domain, not an account; {advice}")
+
+
+def _lists_of_accounts(document: dict[str, Any]) -> Iterator[tuple[TomlPath, object, str]]:
+    """Yield path and content of each list of accounts, and what to do with a domain in it."""
+    for index, policy in _elements(document.get("outbound_policies")):
+        for key, instead in (("senders", "domains"), ("except_senders", "except_domains")):
+            yield ("outbound_policies", index, key), _table(policy).get(key), f"write it in {instead}"
+    for name, members in _table(document.get("groups")).items():
+        yield ("groups", name), members, "write it in domains or except_domains of the policy"
 
 
 def _parsed(parse: Any, value: object) -> Any:

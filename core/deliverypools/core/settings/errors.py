@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Final, NamedTuple, get_args, get_origin
@@ -14,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from deliverypools.core.settings.toml_lines import TomlPath
-from deliverypools.core.settings.values import shown
+from deliverypools.core.settings.values import WithExampleError, shown
 
 MOST_ERRORS: Final = 100
 """More than anybody repairs in one go; without it, a file of the wrong kind would fill the log."""
@@ -183,8 +184,11 @@ def _message(detail: ErrorDetails, root: type[BaseModel]) -> str:
     return f"got {shown(detail['input'])}; {text}"
 
 
-def _own_words(detail: ErrorDetails, _root: type[BaseModel]) -> str:
-    return str(detail["ctx"]["error"])
+def _own_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
+    error = detail["ctx"]["error"]
+    if isinstance(error, WithExampleError) and (example := _example(detail["loc"], root)):
+        error = error.with_example(example)
+    return str(error)
 
 
 def _missing(detail: ErrorDetails, root: type[BaseModel]) -> str:
@@ -205,9 +209,20 @@ def _wrong_choice(detail: ErrorDetails, root: type[BaseModel]) -> str:
 
 
 def _for_example(path: TomlPath, root: type[BaseModel], prefix: str = "") -> str:
-    field = field_of(root, path)
+    example = _example(path, root)
+    return f", for example {prefix}{example}" if example else ""
+
+
+def _example(path: TomlPath, root: type[BaseModel]) -> str:
+    """Return the example of a key, or the first element of the example of a list, as TOML; "" where there is none."""
+    is_element = isinstance(path[-1], int)
+    field = field_of(root, path[:-1] if is_element else path)
     notes = field.json_schema_extra if field else None
-    return f", for example {prefix}{notes['example']}" if isinstance(notes, dict) and "example" in notes else ""
+    example = str(notes.get("example", "")) if isinstance(notes, dict) else ""
+    if not (example and is_element):
+        return example
+    elements = tomllib.loads(f"x = {example}")["x"]
+    return json.dumps(elements[0], ensure_ascii=False) if elements else ""
 
 
 def _no_table(detail: ErrorDetails, root: type[BaseModel]) -> str:

@@ -197,7 +197,10 @@ class OutboundPolicy(Table):
         "Recipients in the accepted domains per rolling hour; 0: no limit.", default=0, example="0", ge=0
     )
     recipients_per_day: Count = setting(
-        "Recipients per rolling 24 hours; 0: the service limit.", default=0, example="1000", ge=0, le=10000
+        "Recipients per rolling 24 hours; 0: the service limit. Of the two, the smaller one holds.",
+        default=0,
+        example="1000",
+        ge=0,
     )
     over_limit: Literal["high-risk", "restrict-until-tomorrow", "restrict", "alert"] = setting(
         "What happens beyond a limit: the mail leaves by `high-risk`; the account cannot send until the next day (UTC),"
@@ -230,7 +233,10 @@ class OutboundPolicy(Table):
 
 
 class Suspicion(Table):
-    """Signs of a compromised account. Beyond a threshold, what its outbound policy says of limits happens. 0: off."""
+    """Signs of a compromised account. 0: off.
+
+    Beyond a threshold, what its outbound policy says of limits happens, but at least `high-risk`.
+    """
 
     first_time_recipients_per_day: Count = setting(
         "Recipients per rolling 24 hours to whom the account has not written in the last 30 days.",
@@ -260,7 +266,8 @@ class Suspicion(Table):
 class SpamCeilings(Table):
     """How many spam verdicts are more than mistakes of the scanner. 0 means no ceiling.
 
-    Beyond it an account is treated as over a limit of its outbound policy, and a tenant's mail leaves by `high-risk`.
+    Beyond an account's, what its outbound policy says of limits happens, but at least `high-risk`. Beyond a tenant's,
+    its mail leaves by `high-risk`.
     """
 
     verdicts_per_account_per_hour: Count = setting(
@@ -330,7 +337,10 @@ class Bounces(Table):
 
 
 class Alerts(Table):
-    """Who is told, once a day for each account and event, when a limit is exceeded or an account restricted."""
+    """Who is told when a limit is exceeded or an account restricted.
+
+    They are told once for each event, limit, account and UTC day.
+    """
 
     mail_to: tuple[MailAddress, ...] = setting(
         "Addresses that get a message. Mailboxes of this host are best: to others it leaves by `high-risk`.",

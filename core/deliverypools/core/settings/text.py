@@ -23,20 +23,22 @@ def notes_of(field: FieldInfo) -> Mapping[str, Any]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
-def effective_lines(table: BaseModel, path: TomlPath = ()) -> list[str]:
+def effective_lines(table: BaseModel, path: TomlPath = (), *, only_set: bool = False) -> list[str]:
     """Return one line `key = value` for every setting of a table and of those below it, secrets masked.
 
-    What this version does nothing with is marked so.
+    Of tables in an array, which may be many, there are only the keys that were set. What this version does nothing
+    with is marked so.
     """
     lines: list[str] = []
     for name, field in type(table).model_fields.items():
+        if only_set and name not in table.model_fields_set:
+            continue
         value, at = getattr(table, name), (*path, name)
-        if isinstance(value, BaseModel):
-            lines += effective_lines(value, at)
+        if below := list(_tables_in(value, at)):
+            few = only_set or isinstance(value, tuple)
+            lines += [line for place, held in below for line in effective_lines(held, place, only_set=few)]
         elif isinstance(value, dict):
-            for key, element in value.items():
-                below = (*at, key)
-                lines += effective_lines(element, below) if isinstance(element, BaseModel) else [_line(below, element)]
+            lines += [_line((*at, key), element) for key, element in value.items()]
         else:
             later = notes_of(field).get("later")
             mark = f"  # not {later} by this version" if later else ""
@@ -53,8 +55,17 @@ def keys_without_effect(table: BaseModel, path: TomlPath = ()) -> Iterator[str]:
         if later:
             if value != field.get_default(call_default_factory=True):
                 yield f"{key_text((*path, name))}: not {later} by this version"
-        elif isinstance(value, BaseModel):
-            yield from keys_without_effect(value, (*path, name))
+        else:
+            for place, below in _tables_in(value, (*path, name)):
+                yield from keys_without_effect(below, place)
+
+
+def _tables_in(value: object, path: TomlPath) -> Iterator[tuple[TomlPath, BaseModel]]:
+    """Yield the tables that a key holds, each with its path: one, several by name, or an array of them."""
+    if isinstance(value, BaseModel):
+        yield path, value
+    elements = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, tuple) else ()
+    yield from (((*path, key), element) for key, element in elements if isinstance(element, BaseModel))
 
 
 def _line(path: TomlPath, value: object) -> str:
@@ -91,7 +102,4 @@ def toml_value(value: object) -> str:
             return json.dumps(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
         case tuple() | list():
             return f"[{', '.join(toml_value(element) for element in value)}]"
-        case BaseModel():
-            pairs = ((name, getattr(value, name)) for name in type(value).model_fields)
-            return f"{{{', '.join(f'{name} = {toml_value(held)}' for name, held in pairs if held is not None)}}}"
     return json.dumps(str(value), ensure_ascii=False)

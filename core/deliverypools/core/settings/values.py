@@ -29,6 +29,9 @@ LONGEST_POOL_NAME: Final = 30
 LONGEST_DURATION_SECONDS: Final = 366 * 86400
 DNS_PORT: Final = 53
 LAST_PORT: Final = 65535
+LAST_USER_ID: Final = (1 << 32) - 2  # (uid_t) -1 means "no user"
+MOST_DIGITS: Final = 18
+"""Of a whole number: what both databases can still add to."""
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _DURATION: Final = re.compile(r"([0-9]{1,9})\s*([smhd])")
@@ -36,9 +39,24 @@ _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _POOL_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 3.6.8, ftext
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
+_USER_ID: Final = re.compile(r"0|[1-9][0-9]{0,9}")
+_DOTTED_QUAD: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 _SQLITE: Final = "sqlite://"
 _REDIS: Final = ("redis://", "rediss://")
 _MOST_SHOWN: Final = 60
+
+
+class WithExampleError(ValueError):
+    """A value is refused with an example of a right one; who knows the key can put the key's own in its place."""
+
+    def __init__(self, text: str, example: str) -> None:
+        """Say `TEXT for example EXAMPLE`; the example is a value in TOML."""
+        super().__init__(f"{text} for example {example}")
+        self.text = text
+
+    def with_example(self, example: str) -> WithExampleError:
+        """Return the same with another example."""
+        return WithExampleError(self.text, example)
 
 
 def shown(value: object) -> str:
@@ -60,10 +78,10 @@ def shown(value: object) -> str:
 def plain_text(value: object, example: str) -> str:
     """Return a text without control characters or surrounding blanks; refuse what is no text or empty."""
     if not isinstance(value, str):
-        raise ValueError(f"got {shown(value)}; write text in quotes, for example {json.dumps(example)}")  # noqa: TRY004
+        raise WithExampleError(f"got {shown(value)}; write text in quotes,", json.dumps(example))
     text = value.strip()
     if not text:
-        raise ValueError(f"is empty; write for example {json.dumps(example)}")
+        raise WithExampleError("is empty; write", json.dumps(example))
     if not text.isprintable():
         raise ValueError(f"got {shown(value)}; write it without control characters")
     return text
@@ -109,14 +127,39 @@ def mail_address(value: object) -> str:
 
 
 def account(value: object) -> str:
-    """Return an account in the form in which accounts are compared: an address, a login, `uid:33`, a client address."""
+    """Return an account in the form in which accounts are compared: an address, a login, `uid:33`, a client address.
+
+    Names that no account can have are refused: a setting with one would silently be for nobody.
+    """
     text = plain_text(value, "alice@example.org")
     if address := client_ip(text):
         return str(address)
     name = account_name(mail_address(text) if "@" in text else text)
-    if name in {"", UNREADABLE}:
+    if not name or name == UNREADABLE != text.lower():
         raise ValueError(f'got {shown(value)}; write an address, a login or "uid:33", for example "alice@example.org"')
+    if advice := _advice_for_nobody(name):
+        raise ValueError(f"got {shown(value)}; {advice}")
     return name
+
+
+def _advice_for_nobody(name: str) -> str:
+    """Return what to write instead of a name that no account can have; "" for the others."""
+    local_part, at, _ = name.rpartition("@")
+    if at:
+        return 'write one address, for example "alice@example.org"' if local_part == "*" else ""
+    kind, colon, user_id = name.partition(":")
+    # "unknown" is the user of sendmail(1) mail that does not say whose it is (`accounts.UNKNOWN_USER_ID`).
+    if kind + colon == "uid:" and user_id != "unknown":
+        is_user = _USER_ID.fullmatch(user_id) and int(user_id) <= LAST_USER_ID
+        return "" if is_user else 'write uid: and the number of the user, for example "uid:33"'
+    host = name.partition("/")[0]
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    if client_ip(host) or _DOTTED_QUAD.fullmatch(host):
+        return 'write one address, for example "192.0.2.70" or "2001:db8::70"'
+    return ""
 
 
 def ip_address(value: object) -> IpAddress:
@@ -300,10 +343,13 @@ def _port(text: str) -> int:
 
 
 def absolute_path(value: object) -> str:
-    """Return the absolute path of a file."""
-    text = plain_text(value, "/etc/delivery-pools/ticket.keys")
-    if not text.startswith("/") or text.endswith("/"):
-        raise ValueError(f'got {shown(value)}; write the absolute path of a file, "/etc/delivery-pools/..."')
+    """Return the absolute path of a file or a folder."""
+    example = "/etc/delivery-pools/ticket.keys"
+    text = plain_text(value, example)
+    if not text.startswith("/"):
+        raise WithExampleError(f"got {shown(value)}; write an absolute path,", json.dumps(example))
+    if text.endswith("/"):
+        raise WithExampleError(f"got {shown(value)}; write a path that does not end in a slash,", json.dumps(example))
     return text
 
 
@@ -356,7 +402,7 @@ def web_url(value: object) -> str:
     except ValueError:
         is_whole = False
     if not is_whole or " " in text or not text.isprintable():
-        raise ValueError('is no URL; write http:// or https://, for example "https://alerts.example.org/hook"')
+        raise WithExampleError("is no URL; write http:// or https://,", '"https://alerts.example.org/hook"')
     return text
 
 
@@ -386,9 +432,9 @@ def any_text(value: object) -> str:
 def whole_number(value: Any) -> Any:
     """Refuse what pydantic would quietly turn into a number: true, 3.0, "3"."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"got {shown(value)}; write a whole number without quotes, for example 4")  # noqa: TRY004
-    if abs(value) >= 1 << 63:
-        raise ValueError("is a very large number; write one that fits")
+        raise WithExampleError(f"got {shown(value)}; write a whole number without quotes,", "4")
+    if abs(value) >= 10**MOST_DIGITS:
+        raise ValueError(f"got {shown(value)}; write a number of at most {MOST_DIGITS} digits")
     return value
 
 

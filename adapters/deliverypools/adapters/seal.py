@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from deliverypools.core.ticket import Binding, Ticket, TicketError, fold, unfold
+
+_NOTICE: Final = b"notice\0"
+_NOTICE_SECONDS: Final = 2 * 86_400
 
 
 class TicketSealer:
@@ -18,6 +22,18 @@ class TicketSealer:
     def seal(self, ticket: Ticket) -> str:
         """Return the value of the ticket header, folded."""
         return fold(self._fernet.encrypt(ticket.to_json()).decode("ascii"))
+
+    def mark_notice(self, message_id: str) -> str:
+        """Return the value of the ticket header of a notice that we send ourselves: an alert, a copy."""
+        return fold(self._fernet.encrypt(_NOTICE + message_id.encode()).decode("ascii"))
+
+    def is_notice(self, value: str, message_id: str) -> bool:
+        """Tell whether a ticket header marks this message as a notice of ours, made in the last two days."""
+        try:
+            content = self._fernet.decrypt(unfold(value).encode("ascii"), ttl=_NOTICE_SECONDS)
+        except (InvalidToken, UnicodeEncodeError):
+            return False
+        return content == _NOTICE + message_id.encode(errors="surrogateescape")
 
     def open(self, value: str) -> Ticket:
         """Read a ticket header.

@@ -1,0 +1,116 @@
+"""Who answers for a message, as far as only the egress pass can tell: it sees who sent on what had been accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from deliverypools.core.account_names import account_name
+from deliverypools.core.accounts import UNKNOWN_USER_ID, Account, account_of, user_account
+from deliverypools.core.facts import Answer, Finding, Ingress, Origin
+from deliverypools.core.limits import Charge, charge_for
+from deliverypools.core.received import fields_above, own_received
+from deliverypools.core.ticket import Ticket
+from deliverypools.milter.accounting import Counted, account_behind, count_once, restricted
+from deliverypools.milter.collector import CollectedMessage, Connection
+from deliverypools.milter.services import Services
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SentOn:
+    """By whom a message was sent, or sent on, as its header tells."""
+
+    mailbox: str = ""
+    """The mailbox of ours that forwarded it; "" where none did, or none can be told."""
+    user_id: int | None = None
+    """The user who called sendmail(1)."""
+
+
+def sent_on_by(ticket: Ticket, message: CollectedMessage, connection: Connection) -> SentOn:
+    """Return by whom a message was sent on."""
+    return SentOn(_forwarding_mailbox(ticket, message, connection), _calling_user(ticket, message, connection))
+
+
+def restricted_here(ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services) -> Finding:
+    """Tell whether anybody who answers for the message may not send: its account, or the user who sends it on."""
+    accounts = [account_behind(ticket.origin, services) if ticket.origin else None]
+    if ticket.resent_queue_id and sent_on.user_id is not None:
+        accounts.append(Account(Ingress.LOCAL, user_account(sent_on.user_id)))
+    return restricted([account for account in accounts if account], message.queue_id, services)
+
+
+def with_count(ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services) -> Origin | None:
+    """Return the origin with its recipients counted: for the sender, if that was not done yet, and for a forwarder."""
+    origin = ticket.origin
+    if origin is None or origin.ingress is Ingress.BOUNCE:
+        return origin
+    if origin.ingress is Ingress.OUTSIDE:
+        return _outside_counted(origin, ticket, message, sent_on, services)
+    if origin.account == UNKNOWN_USER_ID and sent_on.user_id is not None:
+        origin = dataclasses.replace(origin, account=user_account(sent_on.user_id))
+    account = account_behind(origin, services)
+    if account and origin.over_limit.answer in (Answer.NOT_ASKED, Answer.UNKNOWN):
+        charge = Charge(account, ticket.internal_count, ticket.recipient_count - ticket.internal_count)
+        counted = count_once(charge, ticket.ticket_id, message.queue_id, services)
+        origin = dataclasses.replace(origin, over_limit=counted.over_limit)
+    if sent_on.mailbox and origin.envelope_sender and origin.over_limit.answer is Answer.NO:
+        counted = _count_forward(account_name(sent_on.mailbox), origin, ticket, message, services)
+        origin = dataclasses.replace(origin, over_limit=counted.over_limit)
+    return origin
+
+
+def _outside_counted(
+    origin: Origin, ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services
+) -> Origin:
+    """Return the origin of a message from outside, charged to the mailbox that forwards it.
+
+    Where that cannot be told, the user of sendmail(1) who sends it on is charged. What has a null sender from outside
+    is charged to nobody.
+    """
+    is_counted = bool(origin.account) and origin.over_limit.answer is not Answer.UNKNOWN
+    name = account_name(sent_on.mailbox)
+    if not name and ticket.resent_queue_id and sent_on.user_id is not None:
+        name = user_account(sent_on.user_id)
+    if is_counted or not name or not (origin.envelope_sender or ticket.resent_queue_id):
+        return origin
+    counted = _count_forward(name, origin, ticket, message, services)
+    # A trusted client that sends it on may be over its own limit.
+    found = origin.over_limit if origin.over_limit.answer is Answer.YES else counted.over_limit
+    return dataclasses.replace(origin, account=name, over_limit=found)
+
+
+def _count_forward(name: str, origin: Origin, ticket: Ticket, message: CollectedMessage, services: Services) -> Counted:
+    """Count what a mailbox sends on, once for each message, mailbox and sendmail(1) call.
+
+    Postfix splits what one mailbox forwards to more than 50 addresses: of those the first 50 count.
+    """
+    account = account_of(Ingress.OUTSIDE, name, origin.envelope_sender, services.settings)
+    if account is None:
+        return Counted(origin.over_limit)
+    charge = charge_for(account, message.recipients, services.settings)
+    once = f"{ticket.ticket_id}/{ticket.resent_queue_id}/{account.name}"
+    return count_once(charge, once, message.queue_id, services)
+
+
+def _calling_user(ticket: Ticket, message: CollectedMessage, connection: Connection) -> int | None:
+    """Return the id of the user who called sendmail(1); None where nobody did, or a site removes what tells it.
+
+    The Received field that Postfix wrote then is known by the queue id in the ticket; one that the user wrote is not.
+    """
+    queue_id = ticket.resent_queue_id or ticket.first_queue_id
+    for received in own_received(message.headers, connection.hostname):
+        if received.queue_id == queue_id and received.user_id is not None:
+            return received.user_id
+    return None
+
+
+def _forwarding_mailbox(ticket: Ticket, message: CollectedMessage, connection: Connection) -> str:
+    """Return the mailbox that forwarded: a recipient we accepted, confirmed by what local(8) or sieve wrote.
+
+    An alias confirms nothing, so that it is known where it was the only recipient of a message from outside.
+    """
+    names = ("Delivered-To", "X-Sieve-Redirected-From")
+    for value in fields_above(message.headers, names, connection.hostname, ticket.first_queue_id):
+        if ticket.accepted_recipient(value.strip()):
+            return value.strip()
+    is_outside = ticket.origin is not None and ticket.origin.ingress is Ingress.OUTSIDE
+    return ticket.only_recipient if is_outside else ""
