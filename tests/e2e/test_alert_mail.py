@@ -10,9 +10,11 @@ import pytest
 from mailing import ALICE, BOB, HIGH_RISK, arrived, fresh, mail, submit
 
 from deliverypools.lab.lab import Lab
+from deliverypools.lab.postfix import Site
 from deliverypools.lab.waiting import wait_until
 
 LIMIT = 3
+OURS = {"audit@example.com", "admin@example.com"}
 
 
 def told(lab: Lab, mailbox: str, subject: str) -> list[MaildirMessage]:
@@ -97,3 +99,34 @@ def test_copy_of_suspicious_mail_is_a_message_of_its_own(lab: Lab):
     assert original.get_payload() == went.data.partition(b"\r\n\r\n")[2].decode().replace("\r\n", "\n")
     lab.wait_until_queue_is_empty()
     assert len(told(lab, "root", "Copy of suspicious mail")) == 1
+
+
+@pytest.mark.parametrize("profile", ["hop", "express"])
+def test_our_own_mail_is_known_where_no_pass_can_see_who_called_sendmail(make_lab: Callable[..., Lab], profile: str):
+    """Then all sendmail(1) mail is one account: alerts must get through, and copies must not be copied again."""
+    lab = make_lab(
+        profile=profile,
+        site=Site(
+            main={"header_checks": "regexp:{config}/privacy"},
+            files={"privacy": "/^Received:.*from userid/ IGNORE\n"},
+        ),
+        settings={
+            "limits": {"recipients_per_day": LIMIT},
+            "alerts": {"mail_to": ["admin@example.com"]},
+            "outbound_policies": [
+                {"name": "default", "over_limit": "restrict", "bcc_suspicious_mail": ["audit@example.com"]}
+            ],
+        },
+    )
+    recipients = [fresh() for _ in range(LIMIT + 2)]
+    for recipient in recipients:
+        lab.sendmail("alice@example.org", [recipient], mail(), user="nobody")
+        arrived(lab, recipient)
+    assert [lab.pool_of(arrived(lab, recipient)) for recipient in recipients] == ["normal"] * LIMIT + ["high-risk"] * 2
+    lab.wait_for(lambda message: "audit@example.com" in message.recipients, count=2)
+    lab.wait_for(lambda message: "admin@example.com" in message.recipients)
+    lab.wait_until_queue_is_empty()
+    assert len([message for message in lab.messages if "audit@example.com" in message.recipients]) == 2
+    spool = lab.directory / "spool" / "copies"
+    wait_until(lambda: not list(spool.iterdir()), timeout_seconds=10, what="the spool is empty")
+    assert all(message.envelope_sender == "" for message in lab.messages if set(message.recipients) & OURS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from mailbox import MaildirMessage
 from typing import Any
 
 import pytest
@@ -21,15 +22,22 @@ from mailing import (
 )
 
 from deliverypools.adapters.state import State, open_state
+from deliverypools.core.accounts import Account
+from deliverypools.core.facts import Ingress
+from deliverypools.core.limits import EXTERNAL, stream
 from deliverypools.core.restrictions import Restriction
 from deliverypools.core.settings import parse_settings
+from deliverypools.core.tallies import DAY, HOUR, Window
 from deliverypools.lab.lab import TRUSTED_CLIENT, Lab
 from deliverypools.lab.postfix import Site
+from deliverypools.lab.waiting import wait_until
 
 CAROL = ("carol@sales.example.org", "secret")
 DAVE = ("dave@example.org", "secret")
 ERIN = ("erin@example.org", "secret")
 FRANK = ("frank@example.org", "secret")
+GRACE = ("grace@example.org", "secret")
+HEIDI = ("heidi@example.org", "secret")
 POLICIES = [
     {"name": "default", "external_recipients_per_hour": 3, "internal_recipients_per_hour": 5},
     {"name": "sales", "priority": 10, "domains": ["example.org"], "groups": ["sellers"], "recipients_per_day": 2},
@@ -46,6 +54,13 @@ POLICIES = [
         "senders": ["frank@example.org"],
         "recipients_per_day": 2,
         "over_limit": "restrict-until-tomorrow",
+    },
+    {
+        "name": "guessed",
+        "priority": 20,
+        "senders": ["grace@example.org"],
+        "external_recipients_per_hour": 1,
+        "over_limit": "restrict",
     },
     {
         "name": "watched",
@@ -65,13 +80,14 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    people = (ALICE, BOB, CAROL, DAVE, ERIN, FRANK)
+    people = (ALICE, BOB, CAROL, DAVE, ERIN, FRANK, GRACE, HEIDI)
     site = Site(
         users={**dict(people), "alice+news@example.org": "secret", "ALICE@Example.Org": "secret"},
         virtual={
             "forwarder@example.org": "via-forwarder@example.net",
             "forwarder2@example.org": "via-forwarder2@example.net",
         },
+        forwards={"games": "via-games@example.net"},
     )
     with running(site=site, settings=SETTINGS) as lab:
         yield lab
@@ -245,3 +261,52 @@ def test_restriction_by_hand_closes_every_way_until_it_is_released(lab: Lab, sta
     recipient = fresh()
     from_trusted(lab, recipient, sender=sender)
     assert by(lab, recipient) == "normal"
+
+
+def test_recipients_named_twice_or_refused_restrict_nobody(lab: Lab, state: State):
+    with lab.session(port=587, auth=GRACE) as smtp:
+        smtp.mail(GRACE[0])
+        for recipient in ("bob@example.org", "bob@example.org", "nobody-has-this-name@example.org"):
+            smtp.rcpt(recipient)
+        assert smtp.data(mail(GRACE[0]))[0] == 250
+    assert [one for one in state.restrictions() if one.account == GRACE[0]] == []
+    recipient = fresh()
+    submit(lab, recipient, mail(GRACE[0]), auth=GRACE)
+    assert by(lab, recipient) == "normal"
+
+
+@pytest.mark.parametrize("form", ["{}%example.com@example.org", "example.com!{}@example.org"])
+def test_source_route_through_our_domain_is_an_external_recipient(lab: Lab, state: State, form: str):
+    external = [Window((stream(Account(Ingress.SUBMISSION, HEIDI[0]), EXTERNAL),), HOUR, DAY)]
+    (before,) = state.used(external)
+    user = fresh().partition("@")[0]
+    submit(lab, form.format(user), mail(HEIDI[0]), auth=HEIDI)
+    assert arrived(lab, f"{user}@example.com")
+    assert state.used(external) == (before + 1,)
+
+
+def test_mailbox_answers_for_what_it_forwards_of_our_own_users_too(lab: Lab):
+    for _ in range(4):
+        result = lab.send("dave@example.org", "games@example.org", mail("dave@example.org"), port=587, auth=DAVE)
+        assert result.accepted
+    seen = lab.wait_for(lambda message: "via-games@example.net" in message.recipients, count=4)
+    assert sorted(lab.pool_of(message) for message in seen) == ["high-risk", "normal", "normal", "normal"]
+
+
+def outside_mail_of_bob(lab: Lab) -> list[MaildirMessage]:
+    return [message for message in lab.mailbox("bob") if "erin@example.com" in message["From"]]
+
+
+def test_ticket_of_received_mail_does_not_help_a_restricted_user(lab: Lab, state: State):
+    from_outside(lab, "bob@example.org")
+    wait_until(lambda: outside_mail_of_bob(lab), timeout_seconds=20, what="mail from outside")
+    ticket = str(outside_mail_of_bob(lab)[0]["X-Delivery-Pool-Ticket"])
+    by_hand = Restriction(account="uid:5", since=time.time(), reason="broken into")
+    state.restrict(by_hand, by_hand=True)
+    recipient, other = fresh(), fresh()
+    lab.sendmail("alice@example.org", [recipient], mail(X_Delivery_Pool_Ticket=ticket), user="games")
+    assert by(lab, recipient) == "high-risk"
+    assert "rule=restricted_sender" in decision(lab, recipient)
+    state.release("uid:5")
+    lab.sendmail("alice@example.org", [other], mail(X_Delivery_Pool_Ticket=ticket), user="games")
+    assert by(lab, other) == "relay"

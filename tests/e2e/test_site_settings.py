@@ -189,15 +189,20 @@ def test_relayhost_goes_on_being_used_with_the_pools_address(make_lab: Callable[
 def test_content_filter_with_reinjection_keeps_what_the_first_pass_knew(make_lab: Callable[..., Lab]):
     master = (
         "scan unix - - y - - smtp -o smtp_bind_address=127.0.0.1\n"
-        "127.0.0.1:10026 inet n - y - - smtpd -o content_filter= -o milter_macro_daemon_name=REINJECT\n"
+        "127.0.0.1:10026 inet n - y - - smtpd -o content_filter= -o milter_macro_daemon_name=REINJECT"
+        " -o smtpd_sender_restrictions= -o smtpd_end_of_data_restrictions=\n"
     )
+    strict = {"name": "strict", "senders": ["alice@example.org"], "recipients_per_day": 3, "over_limit": "restrict"}
     lab = make_lab(
         site=Site(
             main={"content_filter": "scan:[127.0.0.1]:10026"},
             master=master,
             virtual={"alias@example.org": "via-alias@example.net"},
-        )
+        ),
+        settings={"outbound_policies": [strict]},
     )
+    for _ in range(4):
+        from_outside(lab, "bob@example.org", sender="alice@example.org")
     recipient = fresh()
     submit(lab, recipient)
     from_outside(lab, "alias@example.org", sender="alice@example.org")
