@@ -214,7 +214,7 @@ def test_what_is_remembered_of_recipients_is_bounded(service_and_settings):
         for number in range(2100):
             service._recipients.add(f"1.2.{message}", f"r{number}@example.net", chosen)
         if message == 1:
-            assert service._recipients.split("1.2.1", "", 2000, chosen) == (0, 2000)
+            assert service._recipients.split("1.2.1", "", 2000, chosen) == (0, 2000, False)
     assert service._recipients._recipients <= 200_000
     assert len(service._recipients._messages) <= 100
     for message in range(20_000):

@@ -58,7 +58,7 @@ class RecipientMemory:
             internal = int(is_internal(recipient, settings))
             return internal, 1 - internal, True
         internals, externals = self._messages.get(instance, ((), ()))
-        if len(internals) + len(externals) == count:
+        if len(internals) + len(externals) == count < _MOST_RECIPIENTS:
             return len(internals), len(externals), True
         return 0, count, False
 
