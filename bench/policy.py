@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from deliverypools.adapters.key_file import rotate_keys
 from deliverypools.adapters.state import open_state
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Ingress
@@ -150,6 +151,7 @@ def _ours(folder: Path, name: str, state: str) -> Iterator[Subject]:
     path, config = own / "policy.sock", own / "delivery-pools.toml"
     config.write_text(_settings_text(path, state), encoding="utf-8")
     settings = parse_settings(config.read_text(encoding="utf-8"), str(config))
+    rotate_keys(settings.ticket_key_file)
     command = [sys.executable, "-m", "deliverypools", "policy", "--config", str(config)]
     with _running(command, own):
         _wait_for(path)
@@ -218,7 +220,8 @@ def _settings_text(path: Path, state: str) -> str:
         for name, number in (("normal", 10), ("high-risk", 20), ("relay", 30))
     )
     return (
-        f'accepted_domains = ["example.org"]\nstate = "{state}"\n{pools}'
+        f'accepted_domains = ["example.org"]\nstate = "{state}"\nticket_key_file = "{path.parent}/ticket.keys"\n'
+        f'{pools}[alerts]\nspool = "{path.parent}/spool"\n'
         f'[policy]\nsocket = "unix:{path}"\n'
         f"[limits]\nrecipients_per_day = {HIGH}\nmessages_per_minute = {HIGH}\n"
     )
