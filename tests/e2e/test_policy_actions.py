@@ -86,6 +86,7 @@ def lab() -> Iterator[Lab]:
         virtual={
             "forwarder@example.org": "via-forwarder@example.net",
             "forwarder2@example.org": "via-forwarder2@example.net",
+            "forwarder3@example.org": "via-forwarder3@example.net",
         },
         forwards={"games": "via-games@example.net"},
     )
@@ -285,11 +286,17 @@ def test_source_route_through_our_domain_is_an_external_recipient(lab: Lab, stat
     assert state.used(external) == (before + 1,)
 
 
-def test_mailbox_answers_for_what_it_forwards_of_our_own_users_too(lab: Lab):
+@pytest.mark.parametrize(
+    ("mailbox", "destination"),
+    [
+        pytest.param("games@example.org", "via-games@example.net", id="~/.forward"),
+        pytest.param("forwarder3@example.org", "via-forwarder3@example.net", id="alias"),
+    ],
+)
+def test_mailbox_answers_for_what_it_forwards_of_our_own_users_too(lab: Lab, mailbox: str, destination: str):
     for _ in range(4):
-        result = lab.send("dave@example.org", "games@example.org", mail("dave@example.org"), port=587, auth=DAVE)
-        assert result.accepted
-    seen = lab.wait_for(lambda message: "via-games@example.net" in message.recipients, count=4)
+        assert lab.send("dave@example.org", mailbox, mail("dave@example.org"), port=587, auth=DAVE).accepted
+    seen = lab.wait_for(lambda message: destination in message.recipients, count=4)
     assert sorted(lab.pool_of(message) for message in seen) == ["high-risk", "normal", "normal", "normal"]
 
 

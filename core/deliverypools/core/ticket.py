@@ -131,7 +131,7 @@ class Ticket:
     """How many of the recipients are in accepted domains."""
     recipient_digests: frozenset[str] = frozenset()
     only_recipient: str = ""
-    """The one mailbox of ours that a message from outside was accepted for; "" where there were more recipients."""
+    """The one recipient of ours that a message was accepted for; "" where there were others."""
     pool: str = ""
     """The decision of the last egress pass, "" before the first."""
     rule: str = ""

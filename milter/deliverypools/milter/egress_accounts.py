@@ -106,11 +106,12 @@ def _calling_user(ticket: Ticket, message: CollectedMessage, connection: Connect
 def _forwarding_mailbox(ticket: Ticket, message: CollectedMessage, connection: Connection) -> str:
     """Return the mailbox that forwarded: a recipient we accepted, confirmed by what local(8) or sieve wrote.
 
-    An alias confirms nothing, so that it is known where it was the only recipient of a message from outside.
+    An alias confirms nothing, so that it is known where it was the only recipient, and is none any more.
     """
     names = ("Delivered-To", "X-Sieve-Redirected-From")
     for value in fields_above(message.headers, names, connection.hostname, ticket.first_queue_id):
         if ticket.accepted_recipient(value.strip()):
             return value.strip()
-    is_outside = ticket.origin is not None and ticket.origin.ingress is Ingress.OUTSIDE
-    return ticket.only_recipient if is_outside else ""
+    if any(ticket.accepted_recipient(recipient) for recipient in message.recipients):
+        return ""
+    return ticket.only_recipient

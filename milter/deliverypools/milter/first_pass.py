@@ -9,8 +9,7 @@ import logging
 from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
-from deliverypools.core.accounts import UNKNOWN_USER_ID, smtp_account, smtp_ingress
-from deliverypools.core.addresses import domain_of
+from deliverypools.core.accounts import UNKNOWN_USER_ID, is_internal, smtp_account, smtp_ingress
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
 from deliverypools.core.limits import charge_for
 from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
@@ -188,7 +187,7 @@ def make_ticket(message: CollectedMessage, origin: Origin, services: Services) -
         origin=origin,
         binding=message.binding,
         recipient_count=len(message.recipients),
-        internal_count=sum(services.settings.is_accepted_domain(domain_of(one)) for one in message.recipients),
+        internal_count=sum(is_internal(recipient, services.settings) for recipient in message.recipients),
         recipient_digests=recipient_digests(ticket_id, message.recipients),
         only_recipient=_only_mailbox(message, services),
     )
@@ -202,7 +201,7 @@ def _is_own_notice(message: CollectedMessage, services: Services) -> bool:
 
 
 def _only_mailbox(message: CollectedMessage, services: Services) -> str:
-    if len(message.recipients) == 1 and services.settings.is_accepted_domain(domain_of(message.recipients[0])):
+    if len(message.recipients) == 1 and is_internal(message.recipients[0], services.settings):
         return message.recipients[0]
     return ""
 
@@ -228,7 +227,8 @@ def _ticket_of_forwarded(message: CollectedMessage, origin: Origin, services: Se
         return None
     if origin.ingress is Ingress.LOCAL:
         return dataclasses.replace(ticket, resent_queue_id=message.queue_id)
-    if origin.over_limit.answer is Answer.NO:
+    if origin.over_limit.answer is not Answer.YES:
+        # Not counted is no matter here: what the egress pass counts then is the mailbox that forwards.
         return ticket
     return dataclasses.replace(ticket, origin=dataclasses.replace(ticket.origin, over_limit=origin.over_limit))
 
