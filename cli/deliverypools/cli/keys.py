@@ -18,7 +18,7 @@ def add_to(commands: Subparsers) -> None:
         "rotate",
         help="put a new key first; make the file if it is missing",
         description="Put a new key first and keep the last four, which still open the tickets of queued mail; make the"
-        " file if it is missing. A running milter takes the new key at SIGHUP. On several hosts that share"
+        " file if it is missing. The daemons take the new key at SIGHUP. On several hosts that share"
         " a queue or a policy, copy the file.",
     )
     add_config(rotate)
@@ -32,5 +32,5 @@ def _rotate(options: argparse.Namespace) -> int:
     except KeyFileError as error:
         print(error, file=sys.stderr)
         return FAILED
-    print(f"{path}: {number} key{'s' if number > 1 else ''}, the first one is new; send SIGHUP to a running milter")
+    print(f"{path}: {number} key{'s' if number > 1 else ''}, the first one is new; send SIGHUP to the running daemons")
     return OK

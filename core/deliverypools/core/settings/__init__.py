@@ -108,7 +108,8 @@ class Settings(Table):
         secret=True,
     )
     ticket_key_file: AbsolutePath = setting(
-        "File with the keys of the ticket that a message carries from the first pass to the second.",
+        "File with the keys of the ticket that a message carries from the first pass to the second. The policy service"
+        " marks its alerts with them.",
         default="/etc/delivery-pools/ticket.keys",
         example='"/etc/delivery-pools/ticket.keys"',
     )
