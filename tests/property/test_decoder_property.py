@@ -220,6 +220,6 @@ def test_what_is_remembered_of_recipients_is_bounded(service_and_settings):
     for message in range(20_000):
         service._recipients.add(f"3.4.{message}", "r@example.net", chosen)
     assert len(service._recipients._messages) <= 10_000
-    assert service._recipients._recipients == sum(len(a) + len(b) for a, b in service._recipients._messages.values())
+    assert service._recipients._recipients == sum(seen.number for seen in service._recipients._messages.values())
     service._recipients.add("5" * 1000, "r@example.net", chosen)
     assert "5" * 1000 not in service._recipients._messages

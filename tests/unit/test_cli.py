@@ -730,7 +730,7 @@ class TestStateThatFails:
 def test_a_state_file_made_by_root_belongs_to_the_owner_of_its_folder(run, config, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((path.name, user, group)))
+    monkeypatch.setattr(os, "chown", lambda path, user, group, **_: given.append((path.name, user, group)))
     run("restricted", "add", "alice", "--config", config)
     owner = tmp_path.stat()
     assert ("state.db", owner.st_uid, owner.st_gid) in given

@@ -106,4 +106,4 @@ def _leave_to_owner_of_folder(path: Path) -> None:
     owner = path.parent.stat()
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         with suppress(FileNotFoundError):
-            os.chown(file, owner.st_uid, owner.st_gid)
+            os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -32,6 +32,8 @@ REFUSED: Final = "refused"
 FIRST_TIME_RECIPIENTS: Final = "first-time-recipients"
 CLIENT_ADDRESSES: Final = "client-addresses"
 
+BY_DOMAIN: Final = ("external_recipients_per_hour", "internal_recipients_per_hour")
+"""Limits for which it matters whether a recipient is ours. (The tenant's restricts nobody.)"""
 SPAM_CEILINGS: Final = ("verdicts_per_account_per_hour", "verdicts_per_tenant_per_hour")
 
 SPANS: Final = {DAY: "24 hours", HOUR: "an hour", MINUTE: "a minute"}
@@ -173,13 +175,15 @@ def _of_service(charge: Charge, service: Limits, action: str) -> Iterator[Limit]
         window=recipients_window(account, DAY),
         action=action,
     )
-    yield limit(
-        name="messages_per_minute",
-        what="messages",
-        most=service.messages_per_minute,
-        cost=1,
-        window=Window((stream(account, MESSAGES),), MINUTE, MINUTE),
-    )
+    if account.ingress is not Ingress.OUTSIDE:
+        # How fast a mailbox forwards is up to those who write to it.
+        yield limit(
+            name="messages_per_minute",
+            what="messages",
+            most=service.messages_per_minute,
+            cost=1,
+            window=Window((stream(account, MESSAGES),), MINUTE, MINUTE),
+        )
     yield limit(
         name="recipients_per_message",
         what="recipients in one message",

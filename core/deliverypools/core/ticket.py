@@ -118,7 +118,9 @@ class Ticket:
     ticket_id: str
     """Random; the same for the whole life of a message."""
     made_at: float | None
-    """Seconds since the epoch at which it was accepted: age and undecided time count from here. None: not known."""
+    """Seconds since the epoch at which it was accepted, or sent on: waiting counts from here. None: not known."""
+    first_made_at: float | None = None
+    """When it was accepted, where it was sent on since: its age counts from here."""
     first_queue_id: str
     resent_queue_id: str = ""
     """The queue file by which sendmail(1) sent it on; "" where it was not."""
@@ -152,6 +154,7 @@ class Ticket:
             "v": _VERSION,
             "id": self.ticket_id,
             "t": None if self.made_at is None else round(self.made_at),
+            "f": None if self.first_made_at is None else round(self.first_made_at),
             "q": self.first_queue_id,
             "s": self.resent_queue_id,
             "b": [self.binding.fields, self.binding.subject, self.binding.body],
@@ -189,6 +192,7 @@ class Ticket:
             return cls(
                 ticket_id=str(values["id"]),
                 made_at=None if values["t"] is None else float(values["t"]),
+                first_made_at=None if values.get("f") is None else float(values["f"]),
                 first_queue_id=str(values["q"]),
                 resent_queue_id=str(values.get("s", "")),
                 origin=_origin(values["o"]) if "o" in values else None,

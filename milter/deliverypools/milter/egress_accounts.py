@@ -63,14 +63,14 @@ def _outside_counted(
 ) -> Origin:
     """Return the origin of a message from outside, charged to the mailbox that forwards it.
 
-    Where that cannot be told, the user of sendmail(1) who sends it on is charged. What has a null sender from outside
-    is charged to nobody.
+    Where that cannot be told, the user of sendmail(1) who sends it on is charged. What a mailbox forwards with a null
+    sender is charged to nobody.
     """
     is_counted = bool(origin.account) and origin.over_limit.answer is not Answer.UNKNOWN
     name = account_name(sent_on.mailbox)
     if not name and ticket.resent_queue_id and sent_on.user_id is not None:
         name = user_account(sent_on.user_id)
-    if is_counted or not name or not (origin.envelope_sender or ticket.resent_queue_id):
+    if is_counted or not name or (sent_on.mailbox and not origin.envelope_sender):
         return origin
     counted = _count_forward(name, origin, ticket, message, services)
     # A trusted client that sends it on may be over its own limit.
@@ -106,12 +106,12 @@ def _calling_user(ticket: Ticket, message: CollectedMessage, connection: Connect
 def _forwarding_mailbox(ticket: Ticket, message: CollectedMessage, connection: Connection) -> str:
     """Return the mailbox that forwarded: a recipient we accepted, confirmed by what local(8) or sieve wrote.
 
-    An alias confirms nothing, so that it is known where it was the only recipient, and is none any more.
+    An alias confirms nothing, so that it is known where it was the only recipient of a message from outside. (What our
+    own users send may leave as a copy, by always_bcc: that is no forward.)
     """
     names = ("Delivered-To", "X-Sieve-Redirected-From")
     for value in fields_above(message.headers, names, connection.hostname, ticket.first_queue_id):
         if ticket.accepted_recipient(value.strip()):
             return value.strip()
-    if any(ticket.accepted_recipient(recipient) for recipient in message.recipients):
-        return ""
-    return ticket.only_recipient
+    is_outside = ticket.origin is not None and ticket.origin.ingress is Ingress.OUTSIDE
+    return ticket.only_recipient if is_outside else ""

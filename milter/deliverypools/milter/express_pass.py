@@ -45,7 +45,7 @@ def express_pass(
         return flood
     origin = uncounted_origin(message, connection, services)
     account = account_behind(origin, services)
-    restriction = restriction_at_acceptance(origin, services)
+    restriction = restriction_at_acceptance(origin, None, services)
     charge = charge_for(account, message.recipients, services.settings) if account and not restriction else None
     counted = reserve(charge, message.queue_id, services) if charge else None
     if counted:

@@ -67,12 +67,15 @@ def first_pass(message: CollectedMessage, connection: Connection, services: Serv
         ticket, problem = _ticket_after_filter(message, services)
     else:
         origin = uncounted_origin(message, connection, services)
-        restriction = restriction_at_acceptance(origin, services)
+        kept = _ticket_of_forwarded(message, origin, services)
+        restriction = restriction_at_acceptance(origin, kept, services)
         if restriction is None:
             origin, restriction = _counted(origin, message, services)
         if restriction is not None:
             return refuse_restricted(restriction, message, origin, services)
-        ticket, problem = _ticket_of_forwarded(message, origin, services) or make_ticket(message, origin, services), ""
+        if kept and origin.over_limit.answer is Answer.UNKNOWN:
+            return _try_again(message, origin, services)
+        ticket, problem = _with_excess(kept, origin) if kept else make_ticket(message, origin, services), ""
     if connection.daemon_name == BOUNCE:
         _note_refused(message, connection, services)
     add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
@@ -85,19 +88,38 @@ def _pass_name(services: Services) -> str:
     return EXPRESS_PASS if services.settings.profile == "express" else FIRST_PASS
 
 
-def restriction_at_acceptance(origin: Origin, services: Services) -> Restriction | None:
+def restriction_at_acceptance(origin: Origin, kept: Ticket | None, services: Services) -> Restriction | None:
     """Return the restriction because of which a message is refused.
 
     With the store down nobody is refused: the message is undecided, and the egress pass asks again. The user who calls
-    sendmail(1) shows only there, so here it is the sender that counts.
+    sendmail(1) shows only there, so here it is the sender that counts; not where a mailbox sends on what it received
+    (`kept`): its own notices would come back to it, and be sent on, without end.
     """
     try:
-        if origin.ingress is Ingress.LOCAL:
-            return restriction_on_sender(origin.envelope_sender, services)
-        return restriction_on(account_behind(origin, services), services)
+        if origin.ingress is not Ingress.LOCAL:
+            return restriction_on(account_behind(origin, services), services)
+        return None if kept else restriction_on_sender(origin.envelope_sender, services)
     except StateUnavailable as error:
         _logger.error("restricted accounts: %s", error)
         return None
+
+
+def _try_again(message: CollectedMessage, origin: Origin, services: Services) -> Verdict:
+    """Have a trusted client keep what it sends on from outside while it cannot be counted.
+
+    The ticket goes on telling of the stranger: nothing after this pass would count the client.
+    """
+    give_back(message.queue_id, services)
+    text = "Cannot be counted now, please try again later"
+    log = log_line(
+        message.queue_id,
+        **{"pass": FIRST_PASS},
+        reply="tempfail",
+        reasons=origin.over_limit.evidence,
+        account=origin.account,
+        message_id=message.message_id,
+    )
+    return Verdict(reply=Reply.TEMPFAIL, text=text, log=log)
 
 
 def refuse_restricted(
@@ -223,14 +245,21 @@ def _ticket_of_forwarded(message: CollectedMessage, origin: Origin, services: Se
     if origin.ingress not in (Ingress.LOCAL, Ingress.TRUSTED):
         return None
     ticket = _ticket_that_gains_nothing(message, services)
-    if ticket is None or ticket.origin is None:
+    if ticket is None:
         return None
-    if origin.ingress is Ingress.LOCAL:
-        return dataclasses.replace(ticket, resent_queue_id=message.queue_id)
-    if origin.over_limit.answer is not Answer.YES:
-        # Not counted is no matter here: what the egress pass counts then is the mailbox that forwards.
-        return ticket
-    return dataclasses.replace(ticket, origin=dataclasses.replace(ticket.origin, over_limit=origin.over_limit))
+    if origin.ingress is Ingress.TRUSTED:
+        return dataclasses.replace(ticket, binding=message.binding)
+    if ticket.binding.difference(message.binding):
+        # Changed on its way, so it may be anything: the user who sends it answers for it, and no mailbox.
+        ticket = dataclasses.replace(ticket, recipient_digests=frozenset(), only_recipient="")
+    return dataclasses.replace(ticket, binding=message.binding, resent_queue_id=message.queue_id)
+
+
+def _with_excess(kept: Ticket, origin: Origin) -> Ticket:
+    """Return the ticket of a message that a trusted client sends on, with what that client exceeds."""
+    if kept.origin is None or origin.over_limit.answer is not Answer.YES:
+        return kept
+    return dataclasses.replace(kept, origin=dataclasses.replace(kept.origin, over_limit=origin.over_limit))
 
 
 def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple[Ticket | None, str]:
@@ -245,12 +274,13 @@ def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple
             after_filter=True,
         )
     except TicketError as error:
-        return _ticket_that_gains_nothing(message, services), str(error)
+        kept = _ticket_that_gains_nothing(message, services)
+        return dataclasses.replace(kept, binding=message.binding) if kept else None, str(error)
     return dataclasses.replace(ticket, binding=message.binding), ""
 
 
 def _ticket_that_gains_nothing(message: CollectedMessage, services: Services) -> Ticket | None:
-    """Return a ticket that says "it came from outside" or "it is a bounce", bound anew, whether it fits or not.
+    """Return a ticket that says "it came from outside" or "it is a bounce", whether it fits or not.
 
     What comes from sendmail(1), a trusted client or a filter can be anybody's copy of anything, changed at will. So
     there a ticket that does not fit is believed only where that gains nothing; but then it must be believed: a
@@ -261,12 +291,14 @@ def _ticket_that_gains_nothing(message: CollectedMessage, services: Services) ->
             ticket = services.sealer.open(value)
             is_fresh = _age(ticket, services) <= services.settings.milter.ticket_lifetime
             if is_fresh and ticket.origin and ticket.origin.ingress in (Ingress.OUTSIDE, Ingress.BOUNCE):
-                return dataclasses.replace(ticket, binding=message.binding)
+                first_made_at = ticket.made_at if ticket.first_made_at is None else ticket.first_made_at
+                return dataclasses.replace(ticket, made_at=services.clock(), first_made_at=first_made_at)
     return None
 
 
 def _age(ticket: Ticket, services: Services) -> float:
-    return 0.0 if ticket.made_at is None else services.clock() - ticket.made_at
+    accepted_at = ticket.made_at if ticket.first_made_at is None else ticket.first_made_at
+    return 0.0 if accepted_at is None else services.clock() - accepted_at
 
 
 def _log(message: CollectedMessage, origin: Origin | None, problem: str) -> str:

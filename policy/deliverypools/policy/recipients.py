@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Final
 
 from deliverypools.core.accounts import is_internal
@@ -17,8 +18,19 @@ _MOST_IN_ALL: Final = 200_000
 """About 20 MB."""
 _MOST_INSTANCE_CHARACTERS: Final = 128
 
-_Seen = tuple[set[int], set[int]]
-"""Hashes of the internal and of the external recipients."""
+
+@dataclass(slots=True)
+class _Seen:
+    """Hashes of the recipients of one message."""
+
+    internal: set[int] = field(default_factory=set)
+    external: set[int] = field(default_factory=set)
+    is_repeated: bool = False
+    """A recipient was named twice: then a number that fits may hide one that was refused."""
+
+    @property
+    def number(self) -> int:
+        return len(self.internal) + len(self.external)
 
 
 class RecipientMemory:
@@ -39,13 +51,14 @@ class RecipientMemory:
             return
         seen = self._messages.get(instance)
         if seen is None:
-            seen = self._messages[instance] = (set(), set())
+            seen = self._messages[instance] = _Seen()
         address = normalise_address(recipient)
-        chosen = seen[not is_internal(address, settings)]
-        if len(seen[0]) + len(seen[1]) < _MOST_RECIPIENTS:
-            before = len(chosen)
+        chosen = seen.internal if is_internal(address, settings) else seen.external
+        if hash(address) in chosen:
+            seen.is_repeated = True
+        elif seen.number < _MOST_RECIPIENTS:
             chosen.add(hash(address))
-            self._recipients += len(chosen) - before
+            self._recipients += 1
         self._forget_oldest()
 
     def split(self, instance: str, recipient: str, count: int, settings: Settings) -> tuple[int, int, bool]:
@@ -57,15 +70,15 @@ class RecipientMemory:
         if count == 1 and recipient:
             internal = int(is_internal(recipient, settings))
             return internal, 1 - internal, True
-        internals, externals = self._messages.get(instance, ((), ()))
-        if len(internals) + len(externals) == count < _MOST_RECIPIENTS:
-            return len(internals), len(externals), True
+        seen = self._messages.get(instance)
+        if seen is not None and seen.number == count < _MOST_RECIPIENTS:
+            return len(seen.internal), len(seen.external), not seen.is_repeated
         return 0, count, False
 
     def _forget_oldest(self) -> None:
         while len(self._messages) > _MOST_MESSAGES or self._recipients > _MOST_IN_ALL:
             _, seen = self._messages.popitem(last=False)
-            self._recipients -= len(seen[0]) + len(seen[1])
+            self._recipients -= seen.number
 
 
 def _is_name(instance: str) -> bool:

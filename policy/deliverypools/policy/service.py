@@ -14,6 +14,7 @@ from deliverypools.adapters.state import Reservation, State, StateUnavailable
 from deliverypools.core.accounts import Account, account_of, smtp_account, smtp_ingress
 from deliverypools.core.facts import printable
 from deliverypools.core.limits import (
+    BY_DOMAIN,
     RESTRICTING,
     Charge,
     Exceeded,
@@ -53,7 +54,7 @@ class Message:
     reservation: Reservation
     limits: tuple[Limit, ...]
     is_sure: bool
-    """Whether the recipients are known. A guess restricts nobody: the milter, which knows them, does."""
+    """Whether it is known which recipients are ours. A guess restricts nobody: the milter, which knows, does."""
 
     @property
     def queue_id(self) -> str:
@@ -199,12 +200,13 @@ class PolicyService:
         """
         queue_id, account = message.queue_id, question.account
         _log.info("%s: over limit: %s", queue_id, "; ".join(one.evidence for one in exceeded))
-        if action_for(exceeded) not in RESTRICTING:
+        known = [one for one in exceeded if message.is_sure or one.limit.name not in BY_DOMAIN]
+        if action_for(known) not in RESTRICTING:
             return None
         try:
             # Asked in the same breath as the message that brought the restriction.
             restriction = next((one for one in new if _closes(one, account)), None) or enforce(
-                exceeded,
+                known,
                 account,
                 settings=settings,
                 state=self._state,
