@@ -6,7 +6,8 @@ its SQLite. All count messages per minute and recipients per day, with limits th
 counts at RCPT and at no other stage, so its requests say RCPT; ours say END-OF-MESSAGE, where ours counts. At the end
 each store is asked what was counted: a daemon that has not counted every message makes the run fail.
 
-Everything lies in a temporary folder (TMPDIR) and listens on sockets in it.
+Everything lies in a temporary folder (in TMPDIR, else /var/tmp) and listens on sockets in it. That folder has to be on
+a disk, as a mail server's state is: in memory, where fsync costs nothing, policyd-rate-limit is ten times as fast.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ class Subject:
 def main() -> int:
     """Measure, print the table; exit 1 if a daemon did not do its work."""
     options = _options()
+    place = os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108  (on a disk, and the folder in it is ours alone)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-policy-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-policy-", dir=place)))
         subjects = [
             stack.enter_context(_ours(folder, "sqlite", f"sqlite:///{folder}/sqlite/state.db")),
             stack.enter_context(_ours_with_redis(folder)),
