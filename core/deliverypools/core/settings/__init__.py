@@ -16,6 +16,7 @@ from deliverypools.core.settings.errors import SettingsError, findings_of, locat
 from deliverypools.core.settings.tables import (
     DEFAULT_POLICY,
     Alerts,
+    Authentication,
     Bounces,
     Dns,
     Forwarding,
@@ -54,6 +55,7 @@ from deliverypools.core.settings.values import (
 __all__ = [
     "DEFAULT_POLICY",
     "Alerts",
+    "Authentication",
     "Bounces",
     "Dns",
     "Forwarding",
@@ -92,13 +94,16 @@ class Settings(Table):
         example='["127.0.0.0/8", "::1", "192.0.2.64/28"]',
     )
     authserv_id: HostName | None = setting(
-        "Our name in Authentication-Results headers.", default=None, example='"mx.example.org"', later="used"
+        "Our name in Authentication-Results headers (RFC 8601). What others write in this name is removed. Without it"
+        " none is written.",
+        default=None,
+        example='"mx.example.org"',
     )
     trusted_authserv_ids: tuple[Text, ...] = setting(
-        "Names of verifying milters that run before us and remove forgeries of their own name.",
+        "Names of verifying milters that run before us and remove forgeries of their own name. What they found is not"
+        " examined again. Not our own name.",
         default=(),
         example='["dkim.example.org"]',
-        later="used",
     )
     state: StateUrl = setting(
         "Where counters and decisions are kept: `sqlite:///` and the absolute path of a file, so four slashes; or, for"
@@ -146,6 +151,7 @@ class Settings(Table):
         json_schema_extra={"example": '["alice@example.org", "bob@example.org"]', "later": "", "secret": False},
     )
     spam: Spam = Field(default_factory=Spam)
+    authentication: Authentication = Field(default_factory=Authentication)
     forwarding: Forwarding = Field(default_factory=Forwarding)
     bounces: Bounces = Field(default_factory=Bounces)
     alerts: Alerts = Field(default_factory=Alerts)

@@ -136,7 +136,6 @@ class Socketmap(Table):
         "Where Postfix reaches the socketmap service: `unix:/path` or `inet:HOST:PORT`.",
         default=f"unix:{SOCKET_DIRECTORY}/socketmap.sock",
         example='"inet:127.0.0.1:8893"',
-        later="used",
     )
 
 
@@ -212,7 +211,6 @@ class OutboundPolicy(Table):
         "Whether mailboxes may forward outside by themselves; `automatic` means `off`.",
         default="on",
         example='"off"',
-        later="enforced",
     )
     restricted_mail: Literal["high-risk", "hold"] = setting(
         "What happens to accepted mail of an account that has been restricted since.",
@@ -299,23 +297,64 @@ class Spam(Table):
     ceilings: SpamCeilings = Field(default_factory=SpamCeilings, description="Spam verdicts that restrict an account.")
 
 
+class Authentication(Table):
+    """SPF, DKIM, DMARC and ARC of mail that comes from outside, examined when it arrives."""
+
+    enabled: StrictBool = setting(
+        "Whether they are examined. If not, all forwarded mail counts as unauthenticated, unless a verifier of"
+        " `trusted_authserv_ids` says otherwise.",
+        default=True,
+        example="false",
+    )
+    timeout_seconds: Seconds = setting(
+        "How long the look-ups of one message may take altogether; what has no answer then is unknown, and is asked"
+        " again when the message is forwarded.",
+        default=20.0,
+        example="20.0",
+        gt=0,
+        le=60,
+    )
+    trusted_arc_sealers: tuple[Domain, ...] = setting(
+        "Domains whose ARC seals (RFC 8617) are evidence: what they say they saw on arrival is believed.",
+        default=(),
+        example='["lists.example.net"]',
+    )
+
+
 class Forwarding(Table):
     """Mail that arrived from outside and leaves again."""
 
     srs_domain: HostName | None = setting(
-        "Domain of rewritten senders (SRS).", default=None, example='"srs.example.org"', later="used"
+        "Domain of rewritten senders (SRS), so that the destination sees a sender of ours and bounces come back. A local"
+        " domain of this Postfix, with an SPF record that names the addresses of `relay`. Without it no sender is"
+        " rewritten.",
+        default=None,
+        example='"srs.example.org"',
     )
     srs_secret_file: AbsolutePath | None = setting(
-        "File with the keys of SRS.", default=None, example='"/etc/delivery-pools/srs.keys"', later="used"
+        "File with the secrets of SRS, one a line, the newest first. `delivery-pools keys rotate` makes it; the line of"
+        " a postsrsd.secret will do.",
+        default=None,
+        example='"/etc/delivery-pools/srs.secrets"',
+    )
+    srs_longest_local_part: Count = setting(
+        "Octets of a rewritten sender's local part beyond which it is not rewritten. RFC 5321 lets servers refuse more"
+        " than 64; many take more.",
+        default=64,
+        example="64",
+        ge=32,
+        le=240,
     )
     authenticated_forward_pool: Literal["relay", "normal"] = setting(
         "Pool of forwarded mail whose sender was authenticated on arrival.",
         default="relay",
         example='"normal"',
-        later="used",
     )
     unauthenticated_forward: Literal["relay", "high-risk", "reject"] = setting(
-        "What happens to other forwarded mail.", default="relay", example='"high-risk"', later="used"
+        "What happens to other forwarded mail. `reject`: it does not leave, and the mailbox that forwards it is told:"
+        " not the sender, who may be forged.",
+        default="relay",
+        example='"high-risk"',
     )
 
 

@@ -1,0 +1,134 @@
+"""Was the sender of a message shown to be legitimate? The results of SPF, DKIM, DMARC and ARC, and what they add up to.
+
+Results are those of RFC 8601 section 2.7. `temperror` is unknown, never "no".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from deliverypools.core.facts import NOT_ASKED, Answer, Finding, printable
+
+
+class Result(StrEnum):
+    """The result of one method (RFC 8601 section 2.7)."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    SOFTFAIL = "softfail"
+    NEUTRAL = "neutral"
+    NONE = "none"
+    TEMPERROR = "temperror"
+    """Could not be told now: DNS did not answer."""
+    PERMERROR = "permerror"
+    POLICY = "policy"
+    """It holds, but is not accepted here: a short key, SHA-1, a body length (l=)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpfResult:
+    """SPF (RFC 7208) of the envelope sender, of the HELO name where that is null."""
+
+    result: Result
+    domain: str = ""
+    """The domain that was checked, a lower-case A-label."""
+    identity: str = "mailfrom"
+    """`mailfrom` or `helo`."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DkimResult:
+    """One DKIM signature (RFC 6376, RFC 8301, RFC 8463)."""
+
+    result: Result
+    domain: str = ""
+    """d=, a lower-case A-label."""
+    selector: str = ""
+    signature: str = ""
+    """The first characters of b=, to tell signatures of one domain apart (RFC 6008)."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DmarcResult:
+    """DMARC (RFC 9989) of the author domain. NONE: that domain publishes no record."""
+
+    result: Result
+    domain: str = ""
+    """The domain of From."""
+    policy: str = ""
+    """What the record asks for: none, quarantine, reject; "" without a record."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArcResult:
+    """The ARC chain (RFC 8617), looked at only where its last sealer is one that the operator trusts."""
+
+    result: Result
+    sealer: str = ""
+    """d= of the last seal."""
+    vouches: str = ""
+    """What a trusted sealer says it saw on arrival, where that shows the sender to be legitimate: "dmarc=pass"."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """All that was found about one message."""
+
+    spf: SpfResult = SpfResult(result=Result.NONE)
+    dkim: tuple[DkimResult, ...] = ()
+    dmarc: DmarcResult = DmarcResult(result=Result.NONE)
+    arc: ArcResult = ArcResult(result=Result.NONE)
+    authenticated: Finding = NOT_ASKED
+    """What it adds up to; see `core.dmarc.judge_authentication`."""
+
+    @property
+    def dkim_result(self) -> Result:
+        """The best result of all signatures; NONE without any."""
+        results = {signature.result for signature in self.dkim}
+        return next((result for result in _BEST_FIRST if result in results), Result.NONE)
+
+
+NOT_AUTHENTICATED = Authentication()
+
+_BEST_FIRST = (
+    Result.PASS,
+    Result.TEMPERROR,
+    Result.POLICY,
+    Result.NEUTRAL,
+    Result.FAIL,
+    Result.SOFTFAIL,
+    Result.PERMERROR,
+    Result.NONE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticationSummary:
+    """What the ticket carries of it."""
+
+    authenticated: Finding = NOT_ASKED
+    """YES: the sender is legitimate; NO: it is not shown to be; UNKNOWN: DNS could not tell; NOT_ASKED: nobody looked."""
+    spf: Result = Result.NONE
+    dkim: Result = Result.NONE
+    dmarc: Result = Result.NONE
+
+    @classmethod
+    def of(cls, found: Authentication) -> AuthenticationSummary:
+        """Return the summary of what was found."""
+        finding = found.authenticated
+        return cls(
+            authenticated=Finding(finding.answer, printable(finding.evidence)),
+            spf=found.spf.result,
+            dkim=found.dkim_result,
+            dmarc=found.dmarc.result,
+        )
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it should be asked again."""
+        return self.authenticated.answer is Answer.UNKNOWN
