@@ -5,7 +5,8 @@ import os
 import pytest
 from cryptography.fernet import Fernet
 
-from deliverypools.adapters.key_file import KEYS_KEPT, KeyFileError, read_keys, rotate_keys
+from deliverypools.adapters.key_file import read_keys, rotate_keys
+from deliverypools.adapters.key_lines import KEYS_KEPT, KeyFileError
 
 KEY = Fernet.generate_key()
 

@@ -253,8 +253,8 @@ class _AtOnce(Executor):
 
 def test_a_look_up_that_ends_at_once_blocks_nobody(domains):
     asked = domains()
-    asked._executor.shutdown()
-    asked._executor = _AtOnce()
+    asked._resolver._tasks.shutdown()
+    asked._resolver._tasks = _AtOnce()
     answers = []
     thread = threading.Thread(target=lambda: answers.append(look_up(asked, "mx.example")), daemon=True)
     thread.start()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from email.utils import formatdate
+from mailbox import MaildirMessage
 from typing import Any, ClassVar
 
 from deliverypools.lab.lab import OUTSIDE_CLIENT, TRUSTED_CLIENT, Lab
 from deliverypools.lab.receiver import ReceivedMessage
+from deliverypools.lab.signing import signed
+from deliverypools.lab.waiting import wait_until
 
 ALICE = ("alice@example.org", "secret")
 BOB = ("bob@example.org", "secret")
@@ -39,6 +43,11 @@ class running:  # noqa: N801  (reads as a verb: `with running(...) as lab`)
 def fresh(domain: str = "example.com") -> str:
     """Return a recipient that no other test uses."""
     return f"r{next(_numbers)}@{domain}"
+
+
+def fresh_subject() -> str:
+    """Return a subject that no other message has."""
+    return f"message {next(_numbers)}"
 
 
 def mail(sender: str = "alice@example.org", body: str = "hello\n", **headers: str | None) -> bytes:
@@ -88,6 +97,71 @@ def from_trusted(lab: Lab, recipient: str, data: bytes | None = None, sender: st
 
 def decision(lab: Lab, recipient: str) -> str:
     """Return the milter's log line about the message that reached a recipient."""
-    received = arrived(lab, recipient).header("Received") or ""
-    queue_id = received.partition(" id ")[2].split()[0].rstrip(";")
+    return decision_about(lab, arrived(lab, recipient))
+
+
+def decision_about(lab: Lab, message: ReceivedMessage) -> str:
+    """Return the milter's log line about a message that reached somebody outside."""
+    queue_id = (message.header("Received") or "").partition(" id ")[2].split()[0].rstrip(";")
     return next(line for line in lab.milter.log().splitlines() if f" {queue_id}: pass=egress " in line)
+
+
+def arrived_with(lab: Lab, subject: str, recipient: str = "") -> ReceivedMessage:
+    """Return the message with that subject that reached somebody outside (or that recipient)."""
+    return lab.wait_for(
+        lambda message: message.header("Subject") == subject and (not recipient or recipient in message.recipients),
+        timeout_seconds=30,
+    )[0]
+
+
+def left_with(lab: Lab, subject: str) -> list[ReceivedMessage]:
+    """Return the messages with that subject that have left so far."""
+    return [message for message in lab.messages if message.header("Subject") == subject]
+
+
+def notice_to(lab: Lab, recipient: str) -> ReceivedMessage:
+    """Return the non-delivery notice that reached a recipient outside."""
+    return lab.wait_for(
+        lambda message: recipient in message.recipients and not message.envelope_sender, timeout_seconds=30
+    )[0]
+
+
+def said_in(notice: MaildirMessage | ReceivedMessage) -> str:
+    """Return a notice in one line: Postfix folds what it quotes."""
+    data = notice.data if isinstance(notice, ReceivedMessage) else notice.as_bytes()
+    return " ".join(data.decode(errors="replace").split())
+
+
+def forward(lab: Lab, mailbox: str, sender: str, **headers: str | None) -> str:
+    """Send a message from outside to a mailbox in example.org; return its subject.
+
+    What comes from signed.example is signed; spf.example needs no signature.
+    """
+    subject = fresh_subject()
+    data = mail(sender or "mailer-daemon@example.com", Subject=subject, **headers)
+    if sender.endswith("@signed.example"):
+        data = signed(data, "signed.example")
+    from_outside(lab, f"{mailbox}@example.org", data, sender=sender)
+    return subject
+
+
+def delivered(lab: Lab, mailbox: str, subject: str) -> MaildirMessage:
+    """Return the message with that subject in a local mailbox, as soon as it is there."""
+    wait_until(lambda: bool(_in_mailbox(lab, mailbox, subject)), timeout_seconds=30, what=f"{subject} in {mailbox}")
+    return _in_mailbox(lab, mailbox, subject)[0]
+
+
+def return_paths(lab: Lab, mailbox: str, subject: str) -> list[str]:
+    """Return the Return-Path of each copy of a message in a local mailbox."""
+    return [str(message["Return-Path"]) for message in _in_mailbox(lab, mailbox, subject)]
+
+
+def _in_mailbox(lab: Lab, mailbox: str, subject: str) -> list[MaildirMessage]:
+    return [message for message in lab.mailbox(mailbox) if message["Subject"] == subject]
+
+
+def is_rewritten(envelope_sender: str, original: str) -> bool:
+    """Tell whether an envelope sender is that of `original` rewritten by SRS, once."""
+    local_part, _, domain = original.rpartition("@")
+    form = rf"SRS0=[A-Za-z0-9+/]{{4}}=[A-Z2-7]{{2}}={re.escape(domain)}={re.escape(local_part)}@srs\.example\.org"
+    return re.fullmatch(form, envelope_sender) is not None

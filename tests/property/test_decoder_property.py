@@ -191,7 +191,7 @@ def test_no_request_breaks_the_service(service_and_settings, requests):
     service, chosen = service_and_settings
     # What `question` would trap is a failure here.
     questions = [service._question(request, _Reading(chosen), LATER) for request in requests]
-    assert [service.question(request, chosen, LATER) is None for request in requests] == [
+    assert [service.question(request, chosen, LATER) == DUNNO for request in requests] == [
         one is None for one in questions
     ]
     for action in service.answers([question for question in questions if question], chosen):

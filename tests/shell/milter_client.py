@@ -17,6 +17,8 @@ ACTIONS = 0x1FF
 PROTOCOL = 0x1FFFFF
 # Steps that the milter may skip, and replies that it may leave out (mfapi.h: SMFIP_NO*, SMFIP_NR_*).
 NO_CALLBACK = {b"C": 0x01, b"H": 0x02, b"M": 0x04, b"R": 0x08, b"B": 0x10, b"L": 0x20, b"N": 0x40, b"T": 0x200}
+HEADER_LEADING_SPACE = 0x100000
+"""Values of header fields have the blank after the colon, in both directions (SMFIP_HDR_LEADSPC)."""
 NO_REPLY = {
     b"C": 0x1000,
     b"H": 0x2000,
@@ -37,10 +39,16 @@ class Outcome:
     """The last reply's code: `c` continue, `t` tempfail, `r` reject, `y` with `text`."""
     text: str = ""
     added: list[tuple[str, str]] = field(default_factory=list)
+    inserted: list[tuple[int, str, str]] = field(default_factory=list)
     changed: list[tuple[int, str, str]] = field(default_factory=list)
+    new_sender: str | None = None
+    """As in MAIL FROM; None where the sender stays."""
 
     def added_values(self, name: str) -> list[str]:
         return [value for added, value in self.added if added.lower() == name.lower()]
+
+    def inserted_values(self, name: str) -> list[str]:
+        return [value for _, inserted, value in self.inserted if inserted.lower() == name.lower()]
 
 
 class MilterClient:
@@ -54,6 +62,8 @@ class MilterClient:
         code, data = self._receive()
         assert code == b"O", (code, data)
         self.protocol = struct.unpack("!III", data[:12])[2]
+        self._is_in_header = False
+        self._blank = " " if self.protocol & HEADER_LEADING_SPACE else ""
         self.macros_asked_for = data[12:]
 
     def __enter__(self) -> Self:
@@ -73,22 +83,33 @@ class MilterClient:
         return self._command(b"C", b"client\0" + family + struct.pack("!H", 25) + address.encode() + b"\0")
 
     def mail(self, sender: bytes, macros: Mapping[str, str] | None = None) -> bytes:
+        self._is_in_header = True
         self._macros(b"M", macros or {})
         return self._command(b"M", sender + b"\0")
 
     def rcpt(self, recipient: bytes) -> bytes:
         return self._command(b"R", recipient + b"\0")
 
+    def helo(self, name: bytes) -> bytes:
+        return self._command(b"H", name + b"\0")
+
     def header(self, name: bytes, value: bytes) -> bytes:
-        return self._command(b"L", name + b"\0" + value + b"\0")
+        return self._command(b"L", name + b"\0" + self._blank.encode() + value + b"\0")
+
+    def end_of_header(self) -> None:
+        if self._is_in_header:
+            self._is_in_header = False
+            self._command(b"N")
 
     def body(self, chunk: bytes) -> bytes:
+        self.end_of_header()
         return self._command(b"B", chunk)
 
     def abort(self) -> None:
         self._send(b"A")
 
     def end(self, queue_id: str = "4XYZQ00000z") -> Outcome:
+        self.end_of_header()
         self._macros(b"E", {"i": queue_id})
         self._send(b"E")
         outcome = Outcome(b"")
@@ -96,7 +117,13 @@ class MilterClient:
             code, data = self._receive()
             if code == b"h":
                 name, value, _ = data.split(b"\0")
-                outcome.added.append((name.decode(), value.decode()))
+                outcome.added.append((name.decode(), self._without_blank(value)))
+            elif code == b"i":
+                name, value, _ = data[4:].split(b"\0")
+                index = struct.unpack("!I", data[:4])[0]
+                outcome.inserted.append((index, name.decode(), self._without_blank(value)))
+            elif code == b"e":
+                outcome.new_sender = data.split(b"\0")[0].decode()
             elif code == b"m":
                 name, value, _ = data[4:].split(b"\0")
                 outcome.changed.append((struct.unpack("!I", data[:4])[0], name.decode(), value.decode()))
@@ -121,11 +148,16 @@ class MilterClient:
             self.rcpt(recipient)
         for name, value in headers:
             self.header(name, value)
-        self._command(b"N")
+        self.end_of_header()
         for start in range(0, len(body), chunk_bytes):
             if self.body(body[start : start + chunk_bytes]) == b"s":
                 break
         return self.end(queue_id)
+
+    def _without_blank(self, value: bytes) -> str:
+        text = value.decode()
+        assert text.startswith(self._blank), f"no blank after the colon: {text!r}"
+        return text.removeprefix(self._blank)
 
     def _macros(self, stage: bytes, macros: Mapping[str, str]) -> None:
         pairs = b"".join(f"{name}\0{value}\0".encode(errors="surrogateescape") for name, value in macros.items())

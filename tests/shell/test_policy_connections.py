@@ -13,6 +13,7 @@ from deliverypools.policy import batches, connections
 from deliverypools.policy.batches import Batches
 from deliverypools.policy.connections import Connections
 from deliverypools.policy.service import DUNNO, Question
+from deliverypools.policy.wire import POLICY
 
 REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\n\n"
 ANSWER = b"action=DUNNO\n\n"
@@ -20,10 +21,10 @@ SECONDS = 10
 
 
 @contextlib.asynccontextmanager
-async def serving(path, ask, most=10):
+async def serving(path, ask, most=10, wire=POLICY):
     loop = asyncio.get_running_loop()
-    kept = Connections(ask, most)
-    server = await loop.create_unix_server(kept.new, path)
+    kept = Connections(most)
+    server = await loop.create_unix_server(kept.serving(wire, ask), path)
     try:
         yield kept
     finally:
@@ -158,7 +159,7 @@ class Service:
 
     def question(self, request, settings, deadline):
         account = Account(Ingress.SUBMISSION, request["sasl_username"])
-        return Question(account, None, deadline) if request["sasl_username"] else None
+        return Question(account, None, deadline) if request["sasl_username"] else DUNNO
 
     def answers(self, questions, settings):
         self.together.append(len(questions))

@@ -10,6 +10,7 @@ import pytest
 from command_line import MAIL, SETTINGS
 
 from deliverypools.adapters.key_file import read_keys
+from deliverypools.adapters.srs_secrets import read_srs_secrets
 
 COMMANDS = (
     *(("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"), ("usage",)),
@@ -72,6 +73,7 @@ class TestClassify:
                 "authentication": {"spf": "not_asked", "dkim": "not_asked", "dmarc": "not_asked"},
                 "srs_sender": None,
                 "not_asked": ["sender_domain_without_mx_or_a"],
+                "refused": False,
             }
         ]
 
@@ -147,7 +149,7 @@ class TestBatch:
             "ingress": "outside",
         }
         result = self.batch(run, config, line).json()[0]
-        assert result["reasons"] == ["arrived from outside (198.51.100.7)"]
+        assert result["reasons"] == ["arrived from outside (198.51.100.7)", "authentication not examined"]
 
     def test_null_in_a_field_is_as_if_it_were_missing(self, run, config, mail):
         fields = ("sender", "recipients", "client_address", "helo", "sasl_username", "ingress")
@@ -234,6 +236,73 @@ class TestKeysRotate:
         assert answer.status == 1
         assert f"{tmp_path}/ticket.keys:1: not a key" in answer.err
         assert (tmp_path / "ticket.keys").read_text(encoding="ascii") == "nonsense\n"
+
+
+class TestSrsSecrets:
+    @pytest.fixture
+    def srs_config(self, config, tmp_path):
+        lines = f'[forwarding]\nsrs_domain = "srs.example.org"\nsrs_secret_file = "{tmp_path}/srs.secrets"\n'
+        (tmp_path / "pools.toml").write_text(SETTINGS.format(folder=tmp_path) + lines, encoding="utf-8")
+        return config
+
+    def test_rotate_makes_both_files(self, run, srs_config, tmp_path):
+        answer = run("keys", "rotate", "--config", srs_config)
+        assert (answer.status, answer.err) == (0, "")
+        assert [line.partition(",")[0] for line in answer.out.splitlines()] == [
+            f"{tmp_path}/ticket.keys: 1 key",
+            f"{tmp_path}/srs.secrets: 1 key",
+        ]
+        assert len(read_srs_secrets(str(tmp_path / "srs.secrets"))) == 1
+
+    @pytest.mark.parametrize(("only", "made"), [("ticket", "ticket.keys"), ("srs", "srs.secrets")])
+    def test_rotate_only_one(self, run, srs_config, tmp_path, only, made):
+        assert run("keys", "rotate", "--only", only, "--config", srs_config).status == 0
+        assert [name for name in ("ticket.keys", "srs.secrets") if (tmp_path / name).exists()] == [made]
+
+    def test_rotate_says_how_often(self, run):
+        text = " ".join(run("keys", "rotate", "--help").out.split())
+        assert "for 21 days: rotate SRS secrets at most once a week" in text
+
+    def test_rotate_of_secrets_that_are_not_set_up(self, run, config):
+        answer = run("keys", "rotate", "--only", "srs", "--config", config)
+        assert (answer.status, answer.out) == (1, "")
+        assert answer.err.startswith("forwarding.srs_secret_file is not set; name the file")
+
+    def test_one_broken_file_does_not_keep_the_other_from_rotation(self, run, srs_config, tmp_path):
+        (tmp_path / "ticket.keys").write_text("nonsense\n", encoding="ascii")
+        answer = run("keys", "rotate", "--config", srs_config)
+        assert answer.status == 1
+        assert f"{tmp_path}/ticket.keys:1: not a key" in answer.err
+        assert answer.out.startswith(f"{tmp_path}/srs.secrets: 1 key")
+
+    def test_check_reads_the_secrets(self, run, srs_config, tmp_path):
+        run("keys", "rotate", "--only", "ticket", "--config", srs_config)
+        folder = (tmp_path / "pools.toml").read_text(
+            encoding="utf-8"
+        ) + f'[socketmap]\nsocket = "unix:{tmp_path}/s.sock"\n'
+        (tmp_path / "pools.toml").write_text(folder, encoding="utf-8")
+        answer = run("check", "--config", srs_config)
+        assert answer.err == f"error: {tmp_path}/srs.secrets: no such file; make it with: delivery-pools keys rotate\n"
+        (tmp_path / "srs.secrets").write_text("postsrsd's own secret\n", encoding="ascii")
+        (tmp_path / "srs.secrets").chmod(0o644)
+        assert f"{tmp_path}/srs.secrets: every user can read the keys" in run("check", "--config", srs_config).err
+        (tmp_path / "srs.secrets").chmod(0o640)
+        assert run("check", "--config", srs_config).status == 0
+
+    def test_check_looks_for_the_folder_of_the_socketmap(self, run, srs_config, tmp_path):
+        run("keys", "rotate", "--config", srs_config)
+        lines = f'[socketmap]\nsocket = "unix:{tmp_path}/nowhere/s.sock"\n'
+        with (tmp_path / "pools.toml").open("a", encoding="utf-8") as file:
+            file.write(lines)
+        answer = run("check", "--config", srs_config)
+        assert answer.err.startswith(f"error: socketmap.socket: there is no folder {tmp_path}/nowhere")
+
+    def test_a_daemon_does_not_start_without_its_secrets(self, run, srs_config, tmp_path):
+        run("keys", "rotate", "--only", "ticket", "--config", srs_config)
+        for daemon in ("policy", "milter"):
+            answer = run(daemon, "--config", srs_config)
+            assert answer.status == 78
+            assert f"{tmp_path}/srs.secrets: no such file" in answer.err
 
 
 def forbid(monkeypatch, *paths):

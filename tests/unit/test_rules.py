@@ -116,6 +116,7 @@ class TestRestrictedSender:
 
 def test_order_is_that_of_the_rules_page():
     assert [rule_name(rule) for rule in RULES] == [
+        "forwarding_off",
         "restricted_sender",
         "delivery_status_notification",
         "sender_domain_without_mx_or_a",
@@ -298,7 +299,9 @@ class TestOverLimit:
 class TestForwarded:
     def test_mail_from_outside_matches_though_its_sender_is_ours(self):
         facts = message(origin=origin(ingress=Ingress.OUTSIDE))
-        assert forwarded(facts, site()) == Match("relay", ("arrived from outside (198.51.100.7)",))
+        assert forwarded(facts, site()) == Match(
+            "relay", ("arrived from outside (198.51.100.7)", "authentication not examined")
+        )
 
     def test_the_mailbox_that_forwarded_is_a_reason(self):
         facts = message(origin=origin(ingress=Ingress.OUTSIDE), forwarded_by="carol@example.org")

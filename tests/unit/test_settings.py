@@ -303,6 +303,18 @@ pool = "high-rsik"
             ('[milter]\nticket_lifetime = "4h"', 'milter.ticket_lifetime: ticket_lifetime ("4h") must be longer'),
             ('[milter]\nundecided_after = "14d"', 'milter.undecided_after: ticket_lifetime ("14d") must be longer'),
             ('[milter]\nsocket = "unix:x.sock"', 'milter.socket: got "unix:x.sock"; write an absolute path'),
+            (
+                '[forwarding]\nsrs_domain = "srs.example.org"',
+                'forwarding.srs_domain: needs secrets; add srs_secret_file = "/etc/delivery-pools/srs.secrets"',
+            ),
+            (
+                '[forwarding]\nsrs_secret_file = "/etc/srs"',
+                'forwarding.srs_secret_file: is of no use alone; add srs_domain = "srs.example.org"',
+            ),
+            (
+                '[forwarding]\nsrs_domain = "a.example"\nsrs_secret_file = "/etc/delivery-pools/ticket.keys"',
+                "forwarding.srs_secret_file: is the ticket_key_file; give the secrets a file of their own",
+            ),
             (f'[milter]\nsocket = "unix:/{"x" * 107}"', "milter.socket: the path has 108 bytes"),
             ('[milter]\nsocket = "inet:8891"', 'milter.socket: got "inet:8891"; write "unix:'),
             ('[milter]\nsocket = "inet:localhost:0"', 'milter.socket: got "inet:localhost:0"; write'),
@@ -438,6 +450,10 @@ pool = "high-rsik"
             ('state = "sqlite:///state.db"', '2: state: got "sqlite:///state.db"; write sqlite:/// and an absolute'),
             ('state = "/var/lib/state.db"', '2: state: got "/var/lib/state.db"; write sqlite:///'),
             ('ticket_key_file = "keys"', '2: ticket_key_file: got "keys"; write an absolute path'),
+            (
+                'authserv_id = "mx.example.org"\ntrusted_authserv_ids = ["other", "MX.example.org."]',
+                '3: trusted_authserv_ids[1]: "MX.example.org." is our own authserv_id, and what claims that is removed',
+            ),
             ('authserv_id = "mx"', '2: authserv_id: got "mx"; write the whole host name, for example "mx.example.org"'),
             ('trusted_networks = ["10.0.0.1/8"]', '2: trusted_networks[0]: got "10.0.0.1/8", an address inside a netw'),
             ('trusted_networks = ["::ffff:10.0.0.0/104"]', 'write it as IPv4, "10.0.0.0/8"'),
@@ -453,6 +469,12 @@ pool = "high-rsik"
         found = errors_at_top(top + "\n")
         assert len(found) == 1, found
         assert expected in found[0]
+
+    def test_srs_has_no_way_back_with_the_profile_express(self):
+        srs = '[forwarding]\nsrs_domain = "srs.example.org"\nsrs_secret_file = "/etc/srs"\n'
+        assert settings(srs, 'profile = "hop"\n').forwarding.srs_domain == "srs.example.org"
+        (found,) = errors(TOP + 'profile = "express"\n' + POOLS + srs)
+        assert found.startswith('13: forwarding.srs_domain: is for the profile "hop": with "express" bounces')
 
     @pytest.mark.parametrize(
         ("domain", "advice"),
@@ -614,7 +636,7 @@ class TestLinesForTheLog:
         assert 'milter.undecided_after = "4h"' in lines
         assert 'pools.high-risk.addresses = ["192.0.2.20", "2001:db8::20"]' in lines
         assert "limits.trusted.recipients_per_day = 0" in lines
-        assert "authserv_id = (not set)  # not used by this version" in lines
+        assert "spam.rspamd = (not set)  # not used by this version" in lines
         assert "limits.messages_per_minute = 30" in lines
         assert "suspicion.refused_recipients_minimum = 20" in lines
         for path, table in tables(Settings):
@@ -640,7 +662,7 @@ class TestLinesForTheLog:
         assert [line for line in lines if line.startswith(("outbound_policies", "pins"))] == [
             'outbound_policies[0].name = "default"',
             'outbound_policies[0].over_limit = "high-risk"',
-            'outbound_policies[0].automatic_forwarding = "off"  # not enforced by this version',
+            'outbound_policies[0].automatic_forwarding = "off"',
             'outbound_policies[1].name = "sales"',
             'outbound_policies[1].senders = ["alice@example.org", "uid:33"]',
             'pins[0].client = "192.0.2.64/28"',
@@ -683,16 +705,6 @@ class TestWhatThisVersionDoesNotDo:
         assert settings().not_in_effect() == ()
         assert built_in_defaults().not_in_effect() == ()
 
-    def test_a_key_of_a_policy_is_named_by_its_place(self):
-        policies = "".join(
-            f'[[outbound_policies]]\nname = "{value}"\ndomains = ["example.org"]\nautomatic_forwarding = "{value}"\n'
-            for value in ("off", "on", "automatic")
-        )
-        assert settings(policies).not_in_effect() == (
-            "outbound_policies[0].automatic_forwarding: not enforced by this version",
-            "outbound_policies[2].automatic_forwarding: not enforced by this version",
-        )
-
     def test_each_key_that_is_set_is_named(self):
         read = settings(
             """
@@ -715,6 +727,7 @@ class TestWhatThisVersionDoesNotDo:
             ceilings.verdicts_per_account_per_hour = 1
             [forwarding]
             srs_domain = "srs.example.org"
+            srs_secret_file = "/etc/delivery-pools/srs.secrets"
             [bounces]
             drop_backscatter = true
             [alerts]
@@ -725,9 +738,6 @@ class TestWhatThisVersionDoesNotDo:
             top='authserv_id = "mx.example.org"\nshadow = true\nfast_path = "off"\n',
         )
         assert read.not_in_effect() == (
-            "authserv_id: not used by this version",
-            "socketmap.socket: not used by this version",
             "spam.clamd: not used by this version",
-            "forwarding.srs_domain: not used by this version",
             "bounces.drop_backscatter: not used by this version",
         )

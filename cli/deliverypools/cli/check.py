@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from deliverypools.adapters.key_file import KeyFileError, is_open_to_all, read_keys
+from deliverypools.adapters.key_file import read_keys
+from deliverypools.adapters.key_lines import KeyFileError, is_open_to_all
 from deliverypools.adapters.sockets import unix_path
 from deliverypools.adapters.sqlite_state import examine
+from deliverypools.adapters.srs_secrets import read_srs_secrets
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config, read_settings
@@ -48,10 +50,16 @@ def _errors(settings: Settings) -> list[str]:
 
 
 def _key_errors(settings: Settings) -> Iterator[str]:
+    yield from _key_file_errors(read_keys, settings.ticket_key_file)
+    if settings.forwarding.srs_secret_file is not None:
+        yield from _key_file_errors(read_srs_secrets, settings.forwarding.srs_secret_file)
+
+
+def _key_file_errors(read: Callable[[str], tuple[bytes, ...]], path: str) -> Iterator[str]:
     try:
-        read_keys(settings.ticket_key_file)
-        if is_open_to_all(settings.ticket_key_file):
-            yield f"{settings.ticket_key_file}: every user can read the keys; take that away: chmod o="
+        read(path)
+        if is_open_to_all(path):
+            yield f"{path}: every user can read the keys; take that away: chmod o="
     except KeyFileError as error:
         yield str(error)
 
@@ -60,8 +68,11 @@ def _folder_errors(settings: Settings) -> Iterator[str]:
     folders = {}
     if settings.state_path is not None:
         folders["state"] = Path(settings.state_path).parent
-    for name, table in (("milter.socket", settings.milter), ("policy.socket", settings.policy)):
-        if path := unix_path(table.socket):
+    sockets = {"milter.socket": settings.milter.socket, "policy.socket": settings.policy.socket}
+    if settings.forwarding.srs_domain is not None:
+        sockets["socketmap.socket"] = settings.socketmap.socket
+    for name, address in sockets.items():
+        if path := unix_path(address):
             folders[name] = Path(path).parent
     if _tells_somebody(settings):
         folders["alerts.spool"] = _to_be_made_in(Path(settings.alerts.spool))

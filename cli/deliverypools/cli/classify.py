@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deliverypools.adapters.message_file import read_headers
+from deliverypools.adapters.authentication.authenticator import Authenticator, HeaderFields
+from deliverypools.adapters.key_lines import KeyFileError
+from deliverypools.adapters.keys import Keys, sender_rewriter
+from deliverypools.adapters.message_file import read_headers, read_raw
+from deliverypools.adapters.resolver import Resolver
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.settings_file import load_settings, settings_path
+from deliverypools.adapters.srs_secrets import read_srs_secrets
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config
 from deliverypools.core.accounts import smtp_account, user_account
 from deliverypools.core.addresses import domain_of, strip_brackets
-from deliverypools.core.facts import NOT_ASKED, Finding, Ingress, MessageFacts, Origin
+from deliverypools.core.authentication import Authentication, with_authentication
+from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.headers import Headers
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
-from deliverypools.core.rules import Decision, classify
+from deliverypools.core.rules import Decision, classify, leaving_sender
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings, built_in_defaults
+from deliverypools.core.srs import SenderRewriter, rewritten_sender
 from deliverypools.milter.collector import MessageCollector
 
 _EPILOG = """\
@@ -55,6 +64,36 @@ class _Request:
     ingress: Ingress | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    sender: str
+    ingress: Ingress
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _World:
+    """The settings, and whom to ask."""
+
+    settings: Settings
+    sender_domains: SenderDomains | None = None
+    """None: DNS is not asked."""
+    authenticator: Authenticator | None = None
+    rewriter: SenderRewriter | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, closing: contextlib.ExitStack, *, is_live: bool) -> _World:
+        rewriter = _rewriter(settings)
+        if not is_live:
+            return cls(settings=settings, rewriter=rewriter)
+        resolver = Resolver(settings.dns)
+        closing.callback(resolver.close)
+        domains = SenderDomains(settings, None, resolver=resolver)
+        closing.callback(domains.close)
+        authenticator = Authenticator(settings, resolver)
+        return cls(settings=settings, sender_domains=domains, authenticator=authenticator, rewriter=rewriter)
+
+
 def add_to(commands: Subparsers) -> None:
     """Add the command."""
     parser = commands.add_parser(
@@ -71,14 +110,16 @@ def add_to(commands: Subparsers) -> None:
         "--recipient", action="append", dest="recipients", default=[], metavar="ADDRESS", help="envelope recipient"
     )
     parser.add_argument("--client-address", default="", metavar="ADDRESS", help="IP address of the client")
-    parser.add_argument("--helo", default="", metavar="NAME", help="HELO name of the client (no rule asks for it yet)")
+    parser.add_argument("--helo", default="", metavar="NAME", help="HELO name of the client, for SPF")
     parser.add_argument("--sasl-username", default="", metavar="USER", help="SASL user; implies --ingress submission")
     parser.add_argument(
         "--ingress",
         choices=[ingress.value for ingress in Ingress],
         help="how it came in (default: submission if the sender's domain is accepted, else outside)",
     )
-    parser.add_argument("--dns", choices=("off", "live"), default="off", help="look up sender domains (default: off)")
+    parser.add_argument(
+        "--dns", choices=("off", "live"), default="off", help="ask DNS: sender domains, SPF, DKIM, DMARC (default: off)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a message")
     parser.add_argument("--batch", metavar="FILE", help="read JSON lines from FILE, - for standard input")
     parser.set_defaults(run=_run)
@@ -92,16 +133,13 @@ def _run(options: argparse.Namespace) -> int:
         print(f"delivery-pools classify: with --batch each line has its own {', '.join(given)}", file=sys.stderr)
         return 2
     settings = _settings(options)
-    dns = SenderDomains(settings, None) if options.dns == "live" else None
     status = OK
-    try:
-        for result in _results(options, settings, dns):
+    with contextlib.ExitStack() as closing:
+        world = _World.open(settings, closing, is_live=options.dns == "live")
+        for result in _results(options, world):
             if "error" in result:
                 status = FAILED
             _print(result, as_json=options.json or options.batch is not None)
-    finally:
-        if dns:
-            dns.close()
     return status
 
 
@@ -116,10 +154,21 @@ def _settings(options: argparse.Namespace) -> Settings:
     return load_settings(path)
 
 
-def _results(options: argparse.Namespace, settings: Settings, dns: SenderDomains | None) -> Iterator[dict[str, Any]]:
+def _rewriter(settings: Settings) -> SenderRewriter | None:
+    """Return what rewrites senders; without the right to read the secrets, none is rewritten here."""
+    path = settings.forwarding.srs_secret_file
+    try:
+        keys = Keys((), read_srs_secrets(path) if path else ())
+    except KeyFileError as error:
+        print(f"{error}; srs_sender is left out", file=sys.stderr)
+        return None
+    return sender_rewriter(settings, keys, time.time)
+
+
+def _results(options: argparse.Namespace, world: _World) -> Iterator[dict[str, Any]]:
     if options.batch is None:
         for file in options.files:
-            yield _answer(_request_of(options, file), settings, dns)
+            yield _answer(_request_of(options, file), world)
         return
     with sys.stdin.buffer if options.batch == "-" else Path(options.batch).open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -130,7 +179,7 @@ def _results(options: argparse.Namespace, settings: Settings, dns: SenderDomains
             except BadRequest as error:
                 yield {"file": None, "error": f"line {number}: {error}"}
             else:
-                yield _answer(request, settings, dns)
+                yield _answer(request, world)
 
 
 def _request_of(options: argparse.Namespace, file: str) -> _Request:
@@ -175,30 +224,53 @@ def _parse_line(line: bytes) -> _Request:
     )
 
 
-def _answer(request: _Request, settings: Settings, dns: SenderDomains | None) -> dict[str, Any]:
+def _answer(request: _Request, world: _World) -> dict[str, Any]:
     try:
         headers = read_headers(request.file)
+        sender = strip_brackets(request.sender) if request.sender is not None else header_sender(headers)
+        mail = _Mail(sender or "", _ingress(request, sender or "", world.settings), headers)
+        found = _examine(request, mail.sender, world) if mail.ingress is Ingress.OUTSIDE else Authentication()
     except OSError as error:
         return {"file": request.file, "error": error.strerror or str(error)}
     except ValueError as error:
         # A NUL byte or a lone surrogate is in no file's name.
         return {"file": request.file, "error": str(error)}
-    sender = strip_brackets(request.sender) if request.sender is not None else header_sender(headers)
-    facts = _facts(request, sender or "", headers, settings, dns)
-    decision = classify(facts, settings)
+    facts = _facts(request, mail, found, world)
+    decision = classify(facts, world.settings)
     if sender is None:
         reasons = ("the message tells no sender (--sender): taken for the null reverse-path", *decision.reasons)
         decision = dataclasses.replace(decision, reasons=reasons)
-    return _result(request, facts, decision, sender_is_known=sender is not None)
+    return _result(request, facts, decision, found, sender_is_known=sender is not None)
 
 
-def _facts(
-    request: _Request, sender: str, headers: Headers, settings: Settings, dns: SenderDomains | None
-) -> MessageFacts:
-    ingress = request.ingress
-    if ingress is None:
-        is_ours = bool(request.sasl_username) or settings.is_accepted_domain(domain_of(sender))
-        ingress = Ingress.SUBMISSION if is_ours else Ingress.OUTSIDE
+def _ingress(request: _Request, sender: str, settings: Settings) -> Ingress:
+    if request.ingress is not None:
+        return request.ingress
+    is_ours = bool(request.sasl_username) or settings.is_accepted_domain(domain_of(sender))
+    return Ingress.SUBMISSION if is_ours else Ingress.OUTSIDE
+
+
+def _examine(request: _Request, sender: str, world: _World) -> Authentication:
+    """Return what SPF, DKIM and DMARC say about a message in a file, as if it arrived now."""
+    if world.authenticator is None:
+        return Authentication()
+    fields, body = read_raw(request.file)
+    header = HeaderFields()
+    for name, value in fields:
+        header.add(name, value)
+    examination = world.authenticator.examine(
+        client_address=request.client_address, helo_name=request.helo, envelope_sender=sender
+    )
+    examination.take_header(header)
+    with contextlib.closing(body):
+        for chunk in body:
+            if not examination.feed(chunk):
+                break
+    return examination.finish()
+
+
+def _facts(request: _Request, mail: _Mail, found: Authentication, world: _World) -> MessageFacts:
+    settings, sender, ingress = world.settings, mail.sender, mail.ingress
     account = smtp_account(
         ingress,
         sasl_username=request.sasl_username or sender,
@@ -208,22 +280,24 @@ def _facts(
     )
     # The same selection and bounds as in the milter, so that both decide alike.
     collector = MessageCollector(sender, spam_signs=settings.spam.headers)
-    for name, value in headers.fields:
+    for name, value in mail.headers.fields:
         collector.add_header(name, value)
     headers = collector.end("").headers
+    origin = Origin(
+        ingress=ingress,
+        account=account or (user_account(os.getuid()) if ingress is Ingress.LOCAL else ""),
+        envelope_sender=sender,
+        client_address=request.client_address,
+        over_limit=NOT_ASKED,
+        spam=spam_evidence(headers, settings.spam.headers),
+    )
     return MessageFacts(
         envelope_sender=sender,
         recipients=request.recipients,
         headers=headers,
-        origin=Origin(
-            ingress=ingress,
-            account=account or (user_account(os.getuid()) if ingress is Ingress.LOCAL else ""),
-            envelope_sender=sender,
-            client_address=request.client_address,
-            over_limit=NOT_ASKED,
-            spam=spam_evidence(headers, settings.spam.headers),
-        ),
-        sender_domain_has_mx_or_address=_look_up(sender, dns),
+        origin=with_authentication(origin, found),
+        sender_domain_has_mx_or_address=_look_up(sender, world.sender_domains),
+        rewritten_sender=rewritten_sender(sender, world.rewriter),
     )
 
 
@@ -234,18 +308,28 @@ def _look_up(sender: str, dns: SenderDomains | None) -> Finding:
     return dns.wait(dns.start(domain), domain)
 
 
-def _result(request: _Request, facts: MessageFacts, decision: Decision, *, sender_is_known: bool) -> dict[str, Any]:
+def _result(
+    request: _Request, facts: MessageFacts, decision: Decision, found: Authentication, *, sender_is_known: bool
+) -> dict[str, Any]:
     is_bounce = sender_is_known and facts.has_null_sender and not is_automatic_reply(facts.headers)
+    leaves_as = leaving_sender(facts)
     return {
         "file": request.file,
-        "pool": decision.pool,
+        "pool": None if decision.refusal else decision.pool,
         "rule": decision.rule,
         "reasons": list(decision.reasons),
         "ndr": is_bounce or is_delivery_status_report(facts.headers),
-        "authentication": dict.fromkeys(("spf", "dkim", "dmarc"), "not_asked"),
-        "srs_sender": None,
+        "authentication": _authentication(found),
+        "srs_sender": leaves_as if leaves_as != facts.envelope_sender else None,
         "not_asked": list(decision.not_asked),
+        "refused": decision.refusal is not None,
     }
+
+
+def _authentication(found: Authentication) -> dict[str, str]:
+    if found.authenticated.answer is Answer.NOT_ASKED:
+        return dict.fromkeys(("spf", "dkim", "dmarc"), "not_asked")
+    return {"spf": found.spf.result, "dkim": found.dkim_result, "dmarc": found.dmarc.result}
 
 
 def _print(result: dict[str, Any], *, as_json: bool) -> None:
@@ -255,4 +339,5 @@ def _print(result: dict[str, Any], *, as_json: bool) -> None:
         print(f"{result['file']}: {result['error']}", file=sys.stderr)
     else:
         reasons = "; ".join(result["reasons"])
-        print(f"{result['file']}: {result['pool'] or 'undecided'} ({result['rule']}: {reasons})")
+        outcome = "refused" if result["refused"] else result["pool"] or "undecided"
+        print(f"{result['file']}: {outcome} ({result['rule']}: {reasons})")

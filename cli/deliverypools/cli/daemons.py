@@ -7,7 +7,7 @@ import asyncio
 import logging
 
 from deliverypools.adapters import logs
-from deliverypools.adapters.key_file import is_open_to_all
+from deliverypools.adapters.key_lines import is_open_to_all
 from deliverypools.adapters.sockets import SocketError
 from deliverypools.cli.exits import FAILED
 from deliverypools.cli.options import Subparsers, add_config, read_settings_and_keys
@@ -44,8 +44,6 @@ def _milter(options: argparse.Namespace) -> int:
     logs.configure("delivery-pools/milter")
     settings, keys = read_settings_and_keys(options)
     _log_start(settings)
-    if is_open_to_all(settings.ticket_key_file):
-        _log.warning("%s: every user can read the keys, and so make tickets", settings.ticket_key_file)
     try:
         return MilterServer(settings, keys, lambda: read_settings_and_keys(options)).run()
     except SocketError as error:
@@ -71,3 +69,6 @@ def _log_start(settings: Settings) -> None:
         _log.info("setting: %s", line)
     for line in settings.not_in_effect():
         _log.warning("%s", line)
+    for path, made in ((settings.ticket_key_file, "tickets"), (settings.forwarding.srs_secret_file, "SRS addresses")):
+        if path is not None and is_open_to_all(path):
+            _log.warning("%s: every user can read the keys, and so make %s", path, made)

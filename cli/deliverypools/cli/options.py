@@ -7,7 +7,8 @@ import os
 import sys
 from typing import Final, TypeAlias
 
-from deliverypools.adapters.key_file import KeyFileError, read_keys
+from deliverypools.adapters.key_lines import KeyFileError
+from deliverypools.adapters.keys import Keys, read_all_keys
 from deliverypools.adapters.settings_file import load_settings, settings_path
 from deliverypools.adapters.state import State
 from deliverypools.core.account_names import account_name
@@ -72,14 +73,14 @@ def read_settings(options: argparse.Namespace) -> Settings:
     return load_settings(path)
 
 
-def read_settings_and_keys(options: argparse.Namespace) -> tuple[Settings, tuple[bytes, ...]]:
-    """Read the settings and the ticket's keys.
+def read_settings_and_keys(options: argparse.Namespace) -> tuple[Settings, Keys]:
+    """Read the settings and the keys that they name.
 
     Raises:
-        SettingsError: with every error of either.
+        SettingsError: with every error of the settings, or what is wrong with a key file.
     """
     settings = read_settings(options)
     try:
-        return settings, read_keys(settings.ticket_key_file)
+        return settings, read_all_keys(settings)
     except KeyFileError as error:
         raise SettingsError((str(error),)) from None

@@ -45,6 +45,15 @@ class Finding:
 NOT_ASKED = Finding(Answer.NOT_ASKED)
 
 
+@dataclass(frozen=True, slots=True)
+class RewrittenSender:
+    """An envelope sender rewritten by SRS, or why it cannot be."""
+
+    address: str = ""
+    problem: str = ""
+    """Why not; "" where `address` is good."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """What the first pass learned about a message, and the ticket carries to the egress pass."""
@@ -55,10 +64,16 @@ class Origin:
     envelope_sender: str = ""
     """The reverse-path as submitted; "" when null."""
     client_address: str = ""
+    helo_name: str = ""
+    """What a client outside said in HELO or EHLO: SPF may be asked again."""
     over_limit: Finding = Finding(Answer.NO)
     """Whether the account was over a sending limit when this message was accepted."""
     spam: str = ""
     """Evidence of a spam verdict that was there on arrival; "" where there was none."""
+    authenticated: Finding = NOT_ASKED
+    """Whether the sender of mail from outside was shown to be legitimate (SPF, DKIM, DMARC)."""
+    authentication_results: str = ""
+    """The single results, as in "spf=pass dkim=none dmarc=none"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +92,12 @@ class MessageFacts:
     """Whether the responsible account may not send now; the evidence says why and until when."""
     forwarded_by: str = ""
     """The mailbox of ours that forwarded the message, where that can be told."""
+    is_forwarded_automatically: bool = False
+    """Whether that mailbox did so by itself (~/.forward, sieve); an alias is the administrator's own word."""
+    mailing_list: str = ""
+    """The list of ours that the message was posted to, and that sends it on with a sender of its own."""
+    rewritten_sender: RewrittenSender | None = None
+    """The envelope sender as SRS would write it; None where it is not rewritten: no SRS, a null sender."""
 
     @property
     def has_null_sender(self) -> bool:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
+from deliverypools.core.account_names import account_name
 from deliverypools.core.accounts import account_of
 from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address
-from deliverypools.core.facts import Answer, Ingress, MessageFacts, Origin, printable
+from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
 from deliverypools.core.settings import Pin, Settings
+from deliverypools.core.settings.values import NO_POOL_NAME
 
 NORMAL: Final = "normal"
 HIGH_RISK: Final = "high-risk"
@@ -32,10 +35,26 @@ RESTRICTED_SENDER: Final = "restricted_sender"
 OVER_LIMIT: Final = "over_limit"
 """Rules that make a message suspicious, by name."""
 
+FORWARDED: Final = "forwarded"
+FORWARDING_OFF: Final = "forwarding_off"
+"""Rules that may refuse a message, by name."""
+
+REFUSED_TAG: Final = NO_POOL_NAME
+"""Stands in the place of a pool's name where a message does not leave."""
+
 UNDECIDED: Final = "undecided"
 """The rule's name of a message that could not be decided."""
 
 _CLOCK_SKEW_SECONDS: Final = 3600.0
+
+
+class Refusal(Enum):
+    """The message does not leave, and somebody is told."""
+
+    TO_SENDER = "sender"
+    """Postfix returns it to the sender."""
+    TO_FORWARDER = "forwarder"
+    """Postfix returns it to the mailbox of ours that forwards it: the sender may be forged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +65,8 @@ class Match:
     reasons: tuple[str, ...]
     hold: bool = False
     """It waits in Postfix's hold queue until an administrator releases it."""
+    refusal: Refusal | None = None
+    """It does not leave at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +96,8 @@ class Decision:
     """Names of the rules before this one whose evidence was not looked for."""
     hold: bool = False
     """It waits in Postfix's hold queue; if it is let go by hand, it leaves by `pool`."""
+    refusal: Refusal | None = None
+    """It does not leave at all; who is told."""
 
 
 def restricted_sender(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
@@ -94,6 +117,24 @@ def restricted_sender(facts: MessageFacts, settings: Settings) -> Match | Unknow
     account = account_of(origin.ingress, origin.account, origin.envelope_sender, settings)
     policy = policy_for(account, settings) if account else None
     return Match(HIGH_RISK, (finding.evidence,), hold=policy is not None and policy.restricted_mail == "hold")
+
+
+def forwarding_off(facts: MessageFacts, settings: Settings) -> Match | None:
+    """The mailbox forwards by itself, and its outbound policy says that it must not (`automatic_forwarding`).
+
+    The message does not leave; its sender gets a non-delivery notice. Matches `~/.forward`, aliases(5) and sieve, not
+    virtual aliases, which are the administrator's own word, nor mailing lists. Mail with a null sender is not refused:
+    nobody could be told.
+    """
+    if facts.has_null_sender or not facts.is_forwarded_automatically or facts.mailing_list:
+        return None
+    name = account_name(facts.forwarded_by)
+    account = account_of(Ingress.OUTSIDE, name, facts.envelope_sender, settings)
+    policy = policy_for(account, settings) if account else None
+    if policy is None or policy.automatic_forwarding == "on":
+        return None
+    reason = f'{printable(name)} may not forward automatically (outbound policy "{policy.name}")'
+    return Match(HIGH_RISK, (reason,), refusal=Refusal.TO_SENDER)
 
 
 def delivery_status_notification(facts: MessageFacts, _settings: Settings) -> Match | None:
@@ -195,27 +236,89 @@ def forwarded(facts: MessageFacts, settings: Settings) -> Match | Unknown | None
     """Its real sender is somebody else, and the destination must not take us for the sender.
 
     Matches what arrived from outside and leaves again (alias, ~/.forward, sieve redirect), whatever sender it
-    claims, and what one of our clients sends with a sender that is in no accepted domain.
+    claims, and what one of our clients sends with a sender that is in no accepted domain. Mail from outside whose
+    sender was authenticated on arrival leaves with a rewritten sender (SRS) by `authenticated_forward_pool`; other mail
+    from outside as it is, as `unauthenticated_forward` says. What a mailing list of ours sends on with a sender of its
+    own is not forwarded.
     """
     if facts.origin is None:
-        return Unknown((RELAY,), facts.origin_problem)
+        return Unknown(_pools_of_forwards(settings), facts.origin_problem)
     if facts.origin.ingress is Ingress.OUTSIDE:
-        reasons = [f"arrived from outside ({facts.origin.client_address or 'unknown client'})"]
-        if facts.forwarded_by:
-            reasons.append(f"forwarded by {printable(facts.forwarded_by)}")
-        return Match(RELAY, tuple(reasons))
+        return None if facts.mailing_list else _forwarded_from_outside(facts, facts.origin, settings)
     domain = domain_of(facts.envelope_sender)
     if settings.is_accepted_domain(domain):
         return None
     return Match(RELAY, (f"sender domain {printable(domain) or '(none)'} is not an accepted domain",))
 
 
-def default(_facts: MessageFacts, _settings: Settings) -> Match:
-    """Mail of our own users that gave no cause for anything else."""
+def _pools_of_forwards(settings: Settings) -> tuple[str, ...]:
+    unauthenticated = settings.forwarding.unauthenticated_forward
+    pools = (RELAY, settings.forwarding.authenticated_forward_pool, HIGH_RISK if unauthenticated != RELAY else RELAY)
+    return tuple(dict.fromkeys(pools))
+
+
+def _forwarded_from_outside(facts: MessageFacts, origin: Origin, settings: Settings) -> Match | Unknown:
+    reasons = [f"arrived from outside ({origin.client_address or 'unknown client'})"]
+    if facts.forwarded_by:
+        reasons.append(f"forwarded by {printable(facts.forwarded_by)}")
+    answer, evidence = origin.authenticated.answer, origin.authenticated.evidence
+    if answer is Answer.YES:
+        return _authenticated_forward(facts, (*reasons, f"authenticated: {evidence}"), settings)
+    if answer is Answer.UNKNOWN and _is_authentication_decisive(facts, settings):
+        return Unknown(_pools_of_forwards(settings), _why_not_authenticated(origin.authenticated))
+    because = (*reasons, _why_not_authenticated(origin.authenticated))
+    match settings.forwarding.unauthenticated_forward:
+        case "relay":
+            return Match(RELAY, because)
+        case "high-risk":
+            return Match(HIGH_RISK, because)
+        case "reject":
+            return Match(HIGH_RISK, because, refusal=Refusal.TO_FORWARDER)
+
+
+def _why_not_authenticated(finding: Finding) -> str:
+    match finding.answer:
+        case Answer.NOT_ASKED:
+            return "authentication not examined"
+        case Answer.UNKNOWN:
+            return f"not known whether authenticated: {finding.evidence}"
+        case _:
+            return f"not authenticated: {finding.evidence}"
+
+
+def _authenticated_forward(facts: MessageFacts, reasons: tuple[str, ...], settings: Settings) -> Match:
+    rewritten = facts.rewritten_sender
+    if rewritten is None:
+        return Match(settings.forwarding.authenticated_forward_pool, reasons)
+    if rewritten.problem:
+        return Match(RELAY, (*reasons, f"sender not rewritten: {rewritten.problem}"))
+    return Match(settings.forwarding.authenticated_forward_pool, (*reasons, "sender rewritten (SRS)"))
+
+
+def leaving_sender(facts: MessageFacts) -> str:
+    """Return the envelope sender with which a message leaves: rewritten (SRS) where it is an authenticated forward."""
+    origin, rewritten = facts.origin, facts.rewritten_sender
+    if origin is None or origin.ingress is not Ingress.OUTSIDE or facts.mailing_list:
+        return facts.envelope_sender
+    if rewritten is None or rewritten.problem or origin.authenticated.answer is not Answer.YES:
+        return facts.envelope_sender
+    return rewritten.address
+
+
+def _is_authentication_decisive(facts: MessageFacts, settings: Settings) -> bool:
+    is_rewritable = facts.rewritten_sender is not None and not facts.rewritten_sender.problem
+    return is_rewritable or len(_pools_of_forwards(settings)) > 1
+
+
+def default(facts: MessageFacts, _settings: Settings) -> Match:
+    """Mail of our own users and mailing lists that gave no cause for anything else."""
+    if facts.mailing_list:
+        return Match(NORMAL, (f"sent on by the mailing list {printable(facts.mailing_list)}", "no other rule matched"))
     return Match(NORMAL, ("no other rule matched",))
 
 
 RULES: Final[tuple[Rule, ...]] = (
+    forwarding_off,  # it must not leave, by no pool
     restricted_sender,  # whatever it sends, and the only rule that may hold mail
     delivery_status_notification,  # all NDRs, whatever else they are
     sender_domain_without_mx_or_a,  # whatever its spam or limit verdict
@@ -247,7 +350,14 @@ def classify(facts: MessageFacts, settings: Settings) -> Decision:
             not_asked.append(rule_name(rule))
         elif isinstance(outcome, Match):
             if all(pool == outcome.pool for missing in unknown for pool in missing.pools):
-                return Decision(outcome.pool, rule_name(rule), outcome.reasons, tuple(not_asked), outcome.hold)
+                return Decision(
+                    outcome.pool,
+                    rule_name(rule),
+                    outcome.reasons,
+                    tuple(not_asked),
+                    hold=outcome.hold,
+                    refusal=outcome.refusal,
+                )
             break
     reasons = tuple(dict.fromkeys(missing.reason for missing in unknown))
     return Decision(None, UNDECIDED, reasons, tuple(not_asked))

@@ -174,6 +174,8 @@ class Ticket:
                 "c": origin.client_address,
                 "l": [origin.over_limit.answer.value, origin.over_limit.evidence],
                 "x": origin.spam,
+                "h": origin.helo_name,
+                "e": [origin.authenticated.answer.value, origin.authenticated.evidence, origin.authentication_results],
             }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -213,6 +215,8 @@ class Ticket:
 
 def _origin(values: Mapping[str, Any]) -> Origin:
     answer, evidence = values["l"]
+    # An earlier version did not ask for it.
+    authenticated, why, results = values.get("e", (Answer.NOT_ASKED, "", ""))
     return Origin(
         ingress=Ingress(values["i"]),
         account=str(values["a"]),
@@ -220,6 +224,9 @@ def _origin(values: Mapping[str, Any]) -> Origin:
         client_address=str(values["c"]),
         over_limit=Finding(Answer(answer), str(evidence)),
         spam=str(values["x"]),
+        helo_name=str(values.get("h", "")),
+        authenticated=Finding(Answer(authenticated), str(why)),
+        authentication_results=str(results),
     )
 
 

@@ -19,10 +19,20 @@ from typing import Any, Self
 from deliverypools.lab import world
 from deliverypools.lab.daemons import Daemon
 from deliverypools.lab.dns_server import DnsServer
+from deliverypools.lab.dovecot import make_dovecot
 from deliverypools.lab.namespace import Network
-from deliverypools.lab.postfix import Postfix, require_system
+from deliverypools.lab.packages import require_system
+from deliverypools.lab.postfix import Postfix
 from deliverypools.lab.receiver import ReceivedMessage, Receiver
-from deliverypools.lab.settings_file import lab_settings, merged, render_toml, write_key_file
+from deliverypools.lab.settings_file import (
+    SRS_FILE,
+    TICKET_FILE,
+    lab_settings,
+    merged,
+    render_toml,
+    write_key_file,
+    write_srs_secret_file,
+)
 from deliverypools.lab.site import Site
 
 OUTSIDE_CLIENT = "203.0.113.1"
@@ -118,7 +128,7 @@ class Lab:
     def _start(self) -> None:
         atexit.register(self.stop)
         self._cleanup.callback(atexit.unregister, self.stop)
-        require_system()
+        require_system(dovecot=bool(self._site.sieve))
         self.directory = Path(tempfile.mkdtemp(prefix="delivery-pools-lab-"))
         self.directory.chmod(0o755)  # Postfix's processes of other users pass through it
         if not self.keep:
@@ -127,6 +137,8 @@ class Lab:
         self._cleanup.callback(self.network.close)
         nameserver = self.address(world.NAMESERVER)
         self.dns = DnsServer(world.substituted(self._zones, self.address))
+        for (name, rtype), failure in world.default_failures().items():
+            self.dns.fail(name, failure, rtype)
         self.receiver = Receiver()
         with self.network.inside():
             self.dns.start(nameserver)
@@ -139,14 +151,18 @@ class Lab:
         )
         self._write_settings(nameserver)
         for name in ("policy", "milter"):
-            self._start_daemon(name)
+            if self._commands[name]:
+                self._start_daemon(self._our_daemon(name))
+        if self._site.sieve:
+            self._start_daemon(make_dovecot(self.directory / "dovecot", self.network, self.postfix))
         with self.network.inside():
             self.postfix.start()
         self._cleanup.callback(self.postfix.stop)
 
     def _write_settings(self, nameserver: str) -> None:
         self.settings_file = self.directory / "delivery-pools.toml"
-        write_key_file(self.directory / "ticket.keys")
+        write_key_file(self.directory / TICKET_FILE)
+        write_srs_secret_file(self.directory / SRS_FILE)
         self._own_settings = lab_settings(
             directory=self.directory,
             queue_directory=self.postfix.queue_directory,
@@ -160,10 +176,8 @@ class Lab:
         """Write the settings file again, `overrides` laid over the lab's own; daemons read it on SIGHUP or restart."""
         self.settings_file.write_text(self.address(render_toml(merged(self._own_settings, overrides))))
 
-    def _start_daemon(self, name: str) -> None:
-        if not self._commands[name]:
-            return
-        daemon = Daemon(
+    def _our_daemon(self, name: str) -> Daemon:
+        return Daemon(
             name,
             [part.replace("{config}", str(self.settings_file)) for part in self._commands[name]],
             socket_path=self.postfix.queue_directory / "delivery-pools" / f"{name}.sock",
@@ -172,7 +186,9 @@ class Lab:
             # Alerts go through the lab's Postfix, not through the machine's.
             environment={"MAIL_CONFIG": str(self.postfix.config_directory)},
         )
-        self.daemons[name] = daemon
+
+    def _start_daemon(self, daemon: Daemon) -> None:
+        self.daemons[daemon.name] = daemon
         self._cleanup.callback(daemon.stop)
         daemon.start()
 
@@ -214,6 +230,17 @@ class Lab:
         pid = self.milter.workers[0]
         os.kill(pid, number)
         return pid
+
+    # ---- DNS
+
+    def stop_dns(self) -> None:
+        """Take the DNS server down; `start_dns` ends it."""
+        self.dns.stop()
+
+    def start_dns(self) -> None:
+        """Let the DNS server come back where it was, with its data and failures."""
+        with self.network.inside():
+            self.dns.start(self.address(world.NAMESERVER))
 
     # ---- sending
 

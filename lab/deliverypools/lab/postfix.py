@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from deliverypools.lab.examples import load_example, parse_main, parse_master, render_main, render_master
-from deliverypools.lab.namespace import LabUnavailableError, Network
-from deliverypools.lab.site import MASTER_CF, MASTER_CHANGES, SITE_MAIN, Site
+from deliverypools.lab.namespace import Network
+from deliverypools.lab.site import DOVECOT_SOCKET, MASTER_CF, MASTER_CHANGES, SITE_MAIN, Site
 from deliverypools.lab.waiting import wait_until
 
-__all__ = ["Postfix", "Site", "require_system"]
+__all__ = ["Postfix", "Site"]
 
 _PORTS = (25, 587)
 _QUEUES = ("maildrop", "hold", "incoming", "active", "deferred")
@@ -45,12 +45,7 @@ class Postfix:
     """One instance below `directory`; start it inside `network`."""
 
     def __init__(self, directory: Path, network: Network, *, profile: str, site: Site, nameserver: str) -> None:
-        """Write its whole configuration. `nameserver` is an IP address; its port is 53.
-
-        Raises:
-            LabUnavailableError: not root, or a package is missing.
-
-        """
+        """Write its whole configuration. `nameserver` is an IP address; its port is 53."""
         self.network = network
         self.profile = profile
         self.site = site
@@ -108,7 +103,7 @@ class Postfix:
         """Make mailboxes, forwards and SASL logins."""
         nobody = pwd.getpwnam("nobody")
         self.mail_directory.mkdir(mode=0o755)
-        for name in self.site.mailboxes:
+        for name in (*self.site.mailboxes, *self.site.sieve):
             path = self.mail_directory / name
             path.mkdir(mode=0o700)
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
@@ -167,6 +162,7 @@ class Postfix:
         mailboxes = {name: f"{self.mail_directory}/{name}/" for name in self.site.mailboxes}
         self.write_map("aliases", {"mailer-daemon": "postmaster"} | mailboxes | dict(self.site.aliases))
         self.write_map("virtual", self.site.virtual)
+        self.write_map("dovecot", dict.fromkeys(self.site.sieve, f"lmtp:unix:{DOVECOT_SOCKET}"))
         for name, text in self.site.files.items():
             _write_settled(self.config_directory / name, substitute(text))
 
@@ -196,6 +192,8 @@ smtp_bind_address6 = {"2001:db8::1" if self.network.has_ipv6 else ""}
 cyrus_sasl_config_path = {self.sasl_directory}
 alias_maps = texthash:{self.config_directory}/aliases
 virtual_alias_maps = texthash:{self.config_directory}/virtual
+mailbox_transport_maps = texthash:{self.config_directory}/dovecot
+local_recipient_maps = proxy:unix:passwd.byname $alias_maps $mailbox_transport_maps
 mail_spool_directory = {self.mail_directory}/spool/
 forward_path = {self.forward_directory}/$user
 """
@@ -381,14 +379,18 @@ forward_path = {self.forward_directory}/$user
             )
 
     def _as_user(self, user: str) -> list[str]:
-        """Return what to put before a command of Postfix's that `user` gives.
-
-        Only root may name another configuration directory than /etc/postfix: so the command sees ours there.
-        """
+        """Return what to put before a command of Postfix's that `user` gives."""
         identity = pwd.getpwnam(user)
-        script = 'mount --bind "$1" /etc/postfix && shift && exec "$@"'
         change = ["setpriv", f"--reuid={identity.pw_uid}", f"--regid={identity.pw_gid}", "--clear-groups"]
-        return ["unshare", "--mount", "sh", "-c", script, "sh", str(self.config_directory), *change]
+        return [*self.in_place_of_the_machines(), *change]
+
+    def in_place_of_the_machines(self) -> list[str]:
+        """Return what to put before a command of root's, so that it and its children find our files in /etc/postfix.
+
+        Only root may name another configuration directory than that one.
+        """
+        script = 'mount --bind "$1" /etc/postfix && shift && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, "sh", str(self.config_directory)]
 
     # ---- what became of it
 
@@ -434,24 +436,3 @@ def _write_settled(path: Path, text: str) -> None:
 def _settle(path: Path) -> None:
     seconds = time.time() - 60
     os.utime(path, (seconds, seconds))
-
-
-def require_system() -> None:
-    """Make sure that this machine can run a private Postfix.
-
-    Raises:
-        LabUnavailableError: not root, or a package is missing.
-
-    """
-    if os.geteuid() != 0:
-        raise LabUnavailableError("a private Postfix needs root: run this as root, or in a container as root")
-    needed = {"postconf": "postfix", "saslpasswd2": "sasl2-bin", "setpriv": "util-linux"}
-    missing = sorted(
-        {
-            package
-            for command, package in needed.items()
-            if not shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin")
-        }
-    )
-    if missing or not MASTER_CF.exists():
-        raise LabUnavailableError(f"packages are missing: {' '.join(missing) or 'postfix'}")

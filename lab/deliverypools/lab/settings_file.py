@@ -3,9 +3,13 @@
 import base64
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+TICKET_FILE: Final = "ticket.keys"
+SRS_FILE: Final = "srs.secrets"
 
 
 def lab_settings(
@@ -14,12 +18,12 @@ def lab_settings(
     """Return the settings, with the addresses of the examples (not substituted yet)."""
     sockets = queue_directory / "delivery-pools"
     hosts = {"normal": (10, "mail"), "high-risk": (20, "mail-high-risk"), "relay": (30, "mail-relay")}
-    return {
+    settings: dict[str, Any] = {
         "accepted_domains": ["example.org"],
         "trusted_networks": ["127.0.0.0/8" if isolated else "127.0.0.0/16", "::1"],
         "authserv_id": "mx.example.org",
         "state": f"sqlite:///{directory / 'state.db'}",
-        "ticket_key_file": str(directory / "ticket.keys"),
+        "ticket_key_file": str(directory / TICKET_FILE),
         "profile": profile,
         "pools": {
             pool: {
@@ -28,11 +32,16 @@ def lab_settings(
             }
             for pool, (host, name) in hosts.items()
         },
-        "dns": {"nameservers": [nameserver]},
+        # Failures are over soon in the tests, as all records are (TTL).
+        "dns": {"nameservers": [nameserver], "servfail_cache_seconds": 1.0},
         "milter": {"socket": f"unix:{sockets / 'milter.sock'}", "workers": 2},
         "policy": {"socket": f"unix:{sockets / 'policy.sock'}"},
         "alerts": {"spool": str(directory / "spool")},
     }
+    if profile == "hop":
+        settings["forwarding"] = {"srs_domain": "srs.example.org", "srs_secret_file": str(directory / SRS_FILE)}
+        settings["socketmap"] = {"socket": f"unix:{sockets / 'socketmap.sock'}"}
+    return settings
 
 
 def merged(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +78,14 @@ def _key(key: str) -> str:
 
 def write_key_file(path: Path, count: int = 1) -> None:
     """Write `count` fresh Fernet keys, one a line, readable by root only."""
-    keys = [base64.urlsafe_b64encode(os.urandom(32)).decode() for _ in range(count)]
+    _write_secrets(path, [base64.urlsafe_b64encode(os.urandom(32)).decode() for _ in range(count)])
+
+
+def write_srs_secret_file(path: Path, count: int = 1) -> None:
+    """Write `count` fresh secrets of SRS, one a line, readable by root only."""
+    _write_secrets(path, [secrets.token_urlsafe(24) for _ in range(count)])
+
+
+def _write_secrets(path: Path, lines: Iterable[str]) -> None:
     path.touch(mode=0o600)
-    path.write_text("".join(f"{key}\n" for key in keys))
+    path.write_text("".join(f"{line}\n" for line in lines))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 MASTER_CF: Final = Path("/usr/share/postfix/master.cf.dist")
 MASTER_CHANGES: Final = """\
@@ -23,7 +23,7 @@ compatibility_level = 3.6
 myhostname = mx.example.org
 mydomain = example.org
 myorigin = example.org
-mydestination = example.org, mx.example.org, localhost.example.org, localhost
+mydestination = example.org, mx.example.org, srs.example.org, localhost.example.org, localhost
 smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_path = smtpd
@@ -39,6 +39,20 @@ smtp_connect_timeout = 5s
 in_flow_delay = 0s
 """
 """Deferred mail is tried again within seconds, so that tests need not wait."""
+
+
+DOVECOT_SOCKET: Final = "private/dovecot-lmtp"
+"""Below the queue directory, as Dovecot's manual has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """The Sieve script of one mailbox (RFC 5228), run by Dovecot."""
+
+    script: str
+    """For example 'redirect :copy "me@example.net";', with its `require`."""
+    redirect_envelope_from: Literal["sender", "recipient", "orig_recipient", "user_email", "postmaster"] = "sender"
+    """Envelope sender of what it redirects (Pigeonhole's sieve_redirect_envelope_from)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +79,15 @@ class Site:
     mailboxes: Sequence[str] = ("alice", "bob", "postmaster", "root")
     """Local mailboxes; they are entries of aliases(5), not users of this machine."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Further entries of aliases(5)."""
+    """Further entries of aliases(5). A mailing list has two: {"list": "a@example.net, bob", "owner-list": "alice"}."""
     virtual: Mapping[str, str] = field(default_factory=dict)
     """virtual_alias_maps."""
     forwards: Mapping[str, str] = field(default_factory=dict)
-    """~/.forward of existing users of this machine ("games"), kept in the lab's directory."""
+    """~/.forward of existing users of this machine ("games"), kept in the lab's directory.
+
+    "\\games, me@example.net" leaves a copy here, in the mailbox "spool/games".
+    """
+    sieve: Mapping[str, Sieve] = field(default_factory=dict)
+    """Mailboxes that Postfix hands to a Dovecot of the lab (LMTP), by name; without any, there is no Dovecot."""
+    dovecot: Mapping[str, str] = field(default_factory=dict)
+    """Settings added to that Dovecot's; those that begin with "sieve" are settings of the plugin."""

@@ -7,23 +7,28 @@ broken on Python 3; addheader() passes CR and LF through.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar, TypeVar
 
 import Milter
 
+from deliverypools.adapters.authentication.authenticator import Examination, HeaderFields
 from deliverypools.adapters.copies import CopyDraft
+from deliverypools.core.accounts import smtp_ingress
 from deliverypools.core.addresses import domain_of
-from deliverypools.core.facts import NOT_ASKED, Finding
+from deliverypools.core.facts import NOT_ASKED, Finding, Ingress
+from deliverypools.core.srs import original_sender
 from deliverypools.milter.accounting import give_back
+from deliverypools.milter.authenticating import origin_to_ask_again
 from deliverypools.milter.collector import CollectedMessage, Connection, MessageCollector
 from deliverypools.milter.egress_pass import EGRESS, egress_pass, failed_pass
 from deliverypools.milter.express_pass import express_pass
-from deliverypools.milter.first_pass import BOUNCE, first_pass
+from deliverypools.milter.first_pass import BOUNCE, PICKUP, REINJECT, first_pass
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict
 
@@ -72,6 +77,7 @@ def guarded(callback: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+@Milter.header_leading_space  # DKIM's "simple" canonicalisation counts it
 class PoolMilter(Milter.Base):
     """One connection from Postfix; one `MessageCollector` for each of its messages."""
 
@@ -85,6 +91,8 @@ class PoolMilter(Milter.Base):
         self._connection: Connection | None = None
         self._collector: MessageCollector | None = None
         self._look_up: Future[Finding] | None = None
+        self._fields = HeaderFields()
+        self._examination: Examination | None = None
         self._queue_id = ""
 
     def negotiate(self, opts: list[int]) -> int:
@@ -109,9 +117,12 @@ class PoolMilter(Milter.Base):
         )
         return Milter.CONTINUE
 
-    @Milter.nocallback
-    def hello(self, _hostname: str) -> int:
-        """Not asked for: HELO is of no use to any rule."""
+    @Milter.noreply
+    @guarded
+    def hello(self, hostname: str) -> int:
+        """Take the name in HELO or EHLO, for SPF."""
+        if self._connection:
+            self._connection = dataclasses.replace(self._connection, helo_name=hostname)
         return Milter.CONTINUE
 
     @Milter.nocallback
@@ -126,9 +137,14 @@ class PoolMilter(Milter.Base):
         self._queue_id = self._macro("i")
         return Milter.CONTINUE
 
-    @Milter.nocallback
+    @Milter.noreply
+    @guarded
     def eoh(self) -> int:
-        """Not asked for."""
+        """Begin to examine signatures: their keys are looked up while the body comes."""
+        if self._is_egress and self._collector:
+            self._ask_again(self._collector.ticket_values)
+        if self._examination:
+            self._examination.take_header(self._fields)
         return Milter.CONTINUE
 
     @Milter.noreply
@@ -142,6 +158,7 @@ class PoolMilter(Milter.Base):
             sender,
             sasl_username=self._macro("{auth_authen}"),
             spam_signs=settings.spam.headers,
+            authserv_id=settings.authserv_id,
             keep_body_start=self._connection is not None and self._connection.daemon_name == BOUNCE,
             draft=CopyDraft() if self._decides and settings.default_policy.bcc_suspicious_mail else None,
         )
@@ -157,7 +174,14 @@ class PoolMilter(Milter.Base):
         self._collector.add_recipient(recipient)
         if self._look_up is None and self._decides and self._collector.envelope_sender:
             # Not before a recipient was accepted: strangers must not make us look up whatever they say in MAIL FROM.
-            self._look_up = self.services.sender_domains.start(domain_of(self._collector.envelope_sender))
+            sender = original_sender(self._collector.envelope_sender, self.services.rewriter)
+            self._look_up = self.services.sender_domains.start(domain_of(sender))
+        if self._examination is None and self._connection and self._is_from_outside(self._collector.sasl_username):
+            self._examination = self.services.authenticator.examine(
+                client_address=self._connection.client_address,
+                helo_name=self._connection.helo_name,
+                envelope_sender=self._collector.envelope_sender,
+            )
         return Milter.CONTINUE
 
     @Milter.noreply
@@ -165,15 +189,19 @@ class PoolMilter(Milter.Base):
     def header(self, name: str, value: str) -> int:
         """Take a header field."""
         if self._collector:
-            self._collector.add_header(name, value)
+            self._fields.add(name, value if self._has_leading_space else f" {value}")
+            self._collector.add_header(name, value.removeprefix(" "))
         return Milter.CONTINUE
 
     @guarded
     def body(self, chunk: bytes) -> int:
         """Take a part of the body; the rest is not sent once enough was seen."""
-        if self._collector and not self._collector.add_body(chunk):
-            return int(Milter.SKIP)
-        return Milter.CONTINUE
+        if self._collector is None:
+            return Milter.CONTINUE
+        is_wanted = self._collector.add_body(chunk)
+        if self._examination:
+            is_wanted = self._examination.feed(chunk) or is_wanted
+        return Milter.CONTINUE if is_wanted else int(Milter.SKIP)
 
     def eom(self) -> int:
         """Decide, carry out, answer. Whatever fails here, the message is tried again: it never goes on undecided."""
@@ -181,12 +209,12 @@ class PoolMilter(Milter.Base):
         try:
             queue_id = self._macro("i")
             if self._collector is None or self._connection is None or self.has_failed:
-                return self._answer(Reply.TEMPFAIL, "Internal error, please try again later")
+                return self._answer(Verdict(reply=Reply.TEMPFAIL, text="Internal error, please try again later"))
             verdict = self._judge(self._collector.end(queue_id), self._connection)
             self._edit(verdict)
             if verdict.log:
                 _log.info(verdict.log)
-            return self._answer(verdict.reply, verdict.text)
+            return self._answer(verdict)
         except BaseException:  # noqa: BLE001
             _log.exception("%s: untrapped exception at the end of the message", queue_id or "noqueue")
             return int(Milter.TEMPFAIL)
@@ -223,12 +251,13 @@ class PoolMilter(Milter.Base):
             return f"(undecodable {name.strip('{}')})"
 
     def _judge(self, message: CollectedMessage, connection: Connection) -> Verdict:
+        found = self._examination.finish() if self._examination else None
         if not self._decides:
-            return first_pass(message, connection, self.services)
+            return first_pass(message, connection, self.services, found)
         if self.services.settings.profile == "express":
-            return express_pass(message, connection, self._sender_domain(message), self.services)
+            return express_pass(message, connection, self._sender_domain(message), self.services, found)
         try:
-            return egress_pass(message, connection, self._sender_domain(message), self.services)
+            return egress_pass(message, connection, self._sender_domain(message), self.services, found)
         except Exception:  # noqa: BLE001  (whatever it is, the message waits, and leaves by high-risk at last)
             _log.exception("%s: untrapped exception in the egress pass", message.queue_id)
             return failed_pass(message, connection, self.services)
@@ -236,22 +265,50 @@ class PoolMilter(Milter.Base):
     def _sender_domain(self, message: CollectedMessage) -> Finding:
         if self._look_up is None:
             return NOT_ASKED
-        return self.services.sender_domains.wait(self._look_up, domain_of(message.envelope_sender))
+        sender = original_sender(message.envelope_sender, self.services.rewriter)
+        return self.services.sender_domains.wait(self._look_up, domain_of(sender))
+
+    def _is_from_outside(self, sasl_username: str) -> bool:
+        connection = self._connection
+        if connection is None or connection.daemon_name in (EGRESS, BOUNCE, PICKUP, REINJECT):
+            return False
+        return smtp_ingress(sasl_username, connection.client_address, self.services.settings) is Ingress.OUTSIDE
+
+    def _ask_again(self, ticket_values: Sequence[str]) -> None:
+        origin = origin_to_ask_again(ticket_values, self.services)
+        if origin is not None:
+            self._examination = self.services.authenticator.examine(
+                client_address=origin.client_address,
+                helo_name=origin.helo_name,
+                envelope_sender=origin.envelope_sender,
+            )
+
+    @property
+    def _has_leading_space(self) -> bool:
+        """Whether values of header fields come with the blank after the colon, and have to be given back with one."""
+        return bool(self._protocol & Milter.P_HDR_LEADSPC)
 
     def _edit(self, verdict: Verdict) -> None:
+        # Highest index first: deleting a field renumbers the ones after it.
         for name, count in verdict.delete:
-            # Highest index first: deleting a field renumbers the ones after it.
             for index in range(count, 0, -1):
                 self.chgheader(name, index, "")
+        for name, index in sorted(verdict.delete_single, reverse=True):
+            self.chgheader(name, index, "")
+        blank = " " if self._has_leading_space else ""
+        for name, value in verdict.insert:
+            self.addheader(name, blank + value, 0)
         for name, value in verdict.add:
-            self.addheader(name, value)
+            self.addheader(name, blank + value)
+        if verdict.new_sender:
+            self.chgfrom(f"<{verdict.new_sender}>")
         if verdict.hold:
             self.quarantine(verdict.hold)
 
-    def _answer(self, reply: Reply, text: str) -> int:
-        code, smtp_code, enhanced_code = _REPLIES[reply]
-        if text:
-            self.setreply(smtp_code, enhanced_code, text)
+    def _answer(self, verdict: Verdict) -> int:
+        code, smtp_code, enhanced_code = _REPLIES[verdict.reply]
+        if verdict.text:
+            self.setreply(smtp_code, verdict.enhanced_code or enhanced_code, verdict.text)
         return int(code)
 
     def _end_message(self) -> None:
@@ -260,4 +317,8 @@ class PoolMilter(Milter.Base):
             self._collector = None
             self.activity.add(-1)
         self._look_up = None
+        if self._examination is not None:
+            self._examination.close()
+            self._examination = None
+        self._fields = HeaderFields()
         self._queue_id = ""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from deliverypools.adapters.copies import COPY_HEADER, CopyDraft
 from deliverypools.core import ticket
 from deliverypools.core.addresses import strip_brackets
+from deliverypools.core.authentication.results_field import claims
 from deliverypools.core.facts import printable
 from deliverypools.core.headers import Headers
 from deliverypools.core.ticket import BODY_BYTES, Binder, Binding
 
 TAG_HEADER = "X-Delivery-Pool"
+RESULTS_HEADER = "Authentication-Results"
 
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
@@ -23,6 +25,7 @@ _MOST_FIELDS = 500
 _MOST_FIELD_CHARACTERS = 4000
 _MOST_TICKET_CHARACTERS = 100_000
 _MOST_TICKETS = 2
+_MOST_CLAIMS = 1000
 _MOST_RECIPIENTS = 100_000
 _MOST_SUBJECT_CHARACTERS = 100
 
@@ -36,6 +39,7 @@ class Connection:
     hostname: str = ""
     """Postfix's myhostname."""
     client_address: str = ""
+    helo_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,8 @@ class CollectedMessage:
     """How many tag headers it has: all forged, or of an earlier pass."""
     tickets: int
     ticket_values: tuple[str, ...]
+    claims: tuple[int, ...] = ()
+    """Which Authentication-Results fields, counted from 1, claim to be ours."""
     sasl_username: str
     queue_id: str
     body_start: bytes = b""
@@ -77,11 +83,12 @@ class MessageCollector:
         sasl_username: str = "",
         spam_signs: Iterable[str] = (),
         *,
+        authserv_id: str | None = None,
         keep_body_start: bool = False,
         draft: CopyDraft | None = None,
     ) -> None:
         self.envelope_sender = strip_brackets(envelope_sender)
-        self._sasl_username = sasl_username
+        self.sasl_username = sasl_username
         of_scanners = (sign.partition(":")[0].strip() for sign in spam_signs)
         self._wanted = frozenset(name.lower() for name in (*_READ_BY_RULES, *of_scanners))
         self._recipients: list[str] = []
@@ -90,10 +97,18 @@ class MessageCollector:
         self._tags = 0
         self._tickets = 0
         self._ticket_values: list[str] = []
+        self._authserv_id = authserv_id
+        self._results = 0
+        self._claims: list[int] = []
         self._binder = Binder()
         self._keep_body_start = keep_body_start
         self._body_start = bytearray()
         self._draft = draft
+
+    @property
+    def ticket_values(self) -> tuple[str, ...]:
+        """The ticket headers so far, the first ones."""
+        return tuple(self._ticket_values)
 
     def add_recipient(self, address: str) -> None:
         """Take a recipient that Postfix has accepted."""
@@ -112,6 +127,10 @@ class MessageCollector:
             self._tickets += 1
             if len(self._ticket_values) < _MOST_TICKETS:
                 self._ticket_values.append(value[:_MOST_TICKET_CHARACTERS])
+        elif lower == RESULTS_HEADER.lower():
+            self._results += 1
+            if self._authserv_id and len(self._claims) < _MOST_CLAIMS and claims(value, self._authserv_id):
+                self._claims.append(self._results)
         elif lower in self._wanted:
             if len(self._fields) < _MOST_FIELDS:
                 self._fields.append((name, value[:_MOST_FIELD_CHARACTERS]))
@@ -141,8 +160,9 @@ class MessageCollector:
             binding=self._binder.binding(),
             tags=self._tags,
             tickets=self._tickets,
-            ticket_values=tuple(self._ticket_values),
-            sasl_username=self._sasl_username,
+            ticket_values=self.ticket_values,
+            claims=tuple(self._claims),
+            sasl_username=self.sasl_username,
             queue_id=queue_id,
             body_start=bytes(self._body_start),
             draft=self._draft,

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from deliverypools.core.facts import Origin, printable
 from deliverypools.core.records import DecisionRecord
-from deliverypools.core.rules import Decision
+from deliverypools.core.rules import REFUSED_TAG, UNDECIDED, Decision
 from deliverypools.milter.collector import CollectedMessage, Connection
 
 _MOST_REASONS_CHARACTERS = 600
+
+
+def outcome_of(decision: Decision) -> str:
+    """Return what became of a message, for people: its pool, "refused" or "undecided"."""
+    if decision.refusal is not None:
+        return REFUSED_TAG
+    return decision.pool or UNDECIDED
 
 
 def decision_record(
@@ -27,7 +34,7 @@ def decision_record(
         at=at,
         ingress=origin.ingress.value if origin else "",
         account=origin.account if origin else "",
-        pool=(decision.pool or "") if decision else "",
+        pool=outcome_of(decision) if decision and decision.pool else "",
         rule=decision.rule if decision else "",
         reasons=printable("; ".join(decision.reasons) if decision else "", _MOST_REASONS_CHARACTERS),
         envelope_sender=printable(message.envelope_sender),

@@ -21,13 +21,17 @@ class SentOn:
 
     mailbox: str = ""
     """The mailbox of ours that forwarded it; "" where none did, or none can be told."""
+    is_automatic: bool = False
+    """Whether the mailbox itself did (~/.forward, sieve), and no alias."""
     user_id: int | None = None
     """The user who called sendmail(1)."""
 
 
 def sent_on_by(ticket: Ticket, message: CollectedMessage, connection: Connection) -> SentOn:
     """Return by whom a message was sent on."""
-    return SentOn(_forwarding_mailbox(ticket, message, connection), _calling_user(ticket, message, connection))
+    confirmed = _confirmed_mailbox(ticket, message, connection)
+    mailbox = confirmed or _only_mailbox_outside(ticket)
+    return SentOn(mailbox, bool(confirmed), _calling_user(ticket, message, connection))
 
 
 def restricted_here(ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services) -> Finding:
@@ -103,15 +107,19 @@ def _calling_user(ticket: Ticket, message: CollectedMessage, connection: Connect
     return None
 
 
-def _forwarding_mailbox(ticket: Ticket, message: CollectedMessage, connection: Connection) -> str:
-    """Return the mailbox that forwarded: a recipient we accepted, confirmed by what local(8) or sieve wrote.
-
-    An alias confirms nothing, so that it is known where it was the only recipient of a message from outside. (What our
-    own users send may leave as a copy, by always_bcc: that is no forward.)
-    """
+def _confirmed_mailbox(ticket: Ticket, message: CollectedMessage, connection: Connection) -> str:
+    """Return the mailbox that forwarded: a recipient we accepted, confirmed by what local(8) or sieve wrote."""
     names = ("Delivered-To", "X-Sieve-Redirected-From")
     for value in fields_above(message.headers, names, connection.hostname, ticket.first_queue_id):
         if ticket.accepted_recipient(value.strip()):
             return value.strip()
+    return ""
+
+
+def _only_mailbox_outside(ticket: Ticket) -> str:
+    """Return the only recipient of a message from outside: a virtual alias writes nothing that would confirm it.
+
+    What our own users send may leave as a copy, by always_bcc: that is no forward.
+    """
     is_outside = ticket.origin is not None and ticket.origin.ingress is Ingress.OUTSIDE
     return ticket.only_recipient if is_outside else ""

@@ -8,15 +8,29 @@ import logging
 from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
-from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin
+from deliverypools.core.authentication import Authentication, with_authentication
+from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
+from deliverypools.core.mailing_lists import list_posted_to
 from deliverypools.core.received import own_received
 from deliverypools.core.records import EGRESS_PASS
-from deliverypools.core.rules import NORMAL, SPAM, UNDECIDED, Decision, after_waiting, classify
+from deliverypools.core.rules import (
+    FORWARDING_OFF,
+    NORMAL,
+    REFUSED_TAG,
+    SPAM,
+    UNDECIDED,
+    Decision,
+    Refusal,
+    after_waiting,
+    classify,
+    leaving_sender,
+)
+from deliverypools.core.srs import original_sender, rewritten_sender
 from deliverypools.core.ticket import Ticket, TicketError
 from deliverypools.milter.accounting import account_behind, note_spam
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.copying import keep_copy
-from deliverypools.milter.decision_log import decision_record
+from deliverypools.milter.decision_log import decision_record, outcome_of
 from deliverypools.milter.egress_accounts import SentOn, restricted_here, sent_on_by, with_count
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
@@ -28,23 +42,36 @@ _logger = logging.getLogger(__name__)
 
 
 def egress_pass(
-    message: CollectedMessage, connection: Connection, sender_domain: Finding, services: Services
+    message: CollectedMessage,
+    connection: Connection,
+    sender_domain: Finding,
+    services: Services,
+    found: Authentication | None = None,
 ) -> Verdict:
-    """Return the verdict of the egress pass: a tag and a fresh ticket, or "try again" while it cannot be decided."""
+    """Return the verdict of the egress pass: a tag and a fresh ticket, or "try again" while it cannot be decided.
+
+    `found` is what SPF, DKIM and DMARC say now, where they could not be told when the message arrived.
+    """
     ticket, problem = _read_ticket(message, connection, services)
+    if found is not None and ticket.origin is not None:
+        ticket = dataclasses.replace(ticket, origin=with_authentication(ticket.origin, found))
     sent_on = SentOn()
     if not problem:
         sent_on = sent_on_by(ticket, message, connection)
         ticket = dataclasses.replace(ticket, origin=with_count(ticket, message, sent_on, services))
+    origin = None if problem else ticket.origin
     facts = MessageFacts(
-        envelope_sender=message.envelope_sender,
+        envelope_sender=original_sender(message.envelope_sender, services.rewriter),
         recipients=message.recipients,
         headers=message.headers,
-        origin=None if problem else ticket.origin,
+        origin=origin,
         origin_problem=problem or ticket.origin_problem,
         account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
         sender_domain_has_mx_or_address=sender_domain,
         forwarded_by=sent_on.mailbox,
+        is_forwarded_automatically=sent_on.is_automatic,
+        mailing_list=_mailing_list(origin, message, ticket, services),
+        rewritten_sender=rewritten_sender(message.envelope_sender, services.rewriter),
     )
     decision = classify(facts, services.settings)
     if decision.pool is not None:
@@ -62,8 +89,27 @@ def egress_pass(
     verdict = verdict_of(decision, message, ticket.origin, services)
     if verdict.reply is not Reply.CONTINUE:
         return verdict
+    verdict = dataclasses.replace(verdict, new_sender=_new_sender(facts, decision, message, services))
     fresh = dataclasses.replace(ticket, binding=message.binding, pool=decision.pool or "", rule=decision.rule)
     return dataclasses.replace(verdict, add=(*verdict.add, (tickets.HEADER, services.sealer.seal(fresh))))
+
+
+def _mailing_list(origin: Origin | None, message: CollectedMessage, ticket: Ticket, services: Services) -> str:
+    if origin is None:
+        return ""
+    return list_posted_to(origin, message.envelope_sender, ticket.accepted_recipient, services.settings)
+
+
+def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services) -> str:
+    """Return the envelope sender that replaces the message's, "" if that stays."""
+    if services.settings.shadow:
+        return ""
+    if decision.refusal is Refusal.TO_FORWARDER:
+        return facts.forwarded_by or f"postmaster@{services.settings.accepted_domains[0]}"
+    # What could not be decided in time leaves as it is.
+    sender = facts.envelope_sender if decision.rule == UNDECIDED else leaving_sender(facts)
+    is_rewritten_already = facts.envelope_sender != message.envelope_sender
+    return "" if is_rewritten_already or sender == message.envelope_sender else sender
 
 
 def recorded(
@@ -109,10 +155,11 @@ def verdict_of(
 ) -> Verdict:
     """Return what to do with a message that was decided (or could not be): the tag, and the line in the log."""
     pool = NORMAL if services.settings.shadow else decision.pool
+    refusal = None if services.settings.shadow else decision.refusal
     log = log_line(
         message.queue_id,
         **{"pass": name},
-        pool=decision.pool or "undecided",
+        pool=outcome_of(decision),
         **({"shadow": pool} if services.settings.shadow else {}),
         rule=decision.rule,
         **({"hold": "yes"} if decision.hold else {}),
@@ -123,9 +170,19 @@ def verdict_of(
     if pool is None:
         text = "Not yet decided by which address this message leaves, please try again later"
         return Verdict(reply=Reply.TEMPFAIL, text=text, log=log)
+    if refusal is Refusal.TO_SENDER or (refusal and name != EGRESS_PASS):
+        # Over SMTP it is the client who is told: it still has the message.
+        return Verdict(reply=Reply.REJECT, text=_refusal_text(decision, services), log=log)
     delete = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
     hold = decision.rule if decision.hold and not services.settings.shadow else ""
-    return Verdict(delete=delete, add=((TAG_HEADER, pool),), hold=hold, log=log)
+    return Verdict(delete=delete, add=((TAG_HEADER, REFUSED_TAG if refusal else pool),), hold=hold, log=log)
+
+
+def _refusal_text(decision: Decision, services: Services) -> str:
+    if decision.rule == FORWARDING_OFF:
+        contact = printable(services.settings.alerts.contact_address(services.settings.accepted_domains))
+        return f"The mailbox that forwards this message may not do so. Ask {contact}".replace("%", "")
+    return "The sender of this message could not be authenticated, so that it is not forwarded"
 
 
 def _read_ticket(message: CollectedMessage, connection: Connection, services: Services) -> tuple[Ticket, str]:

@@ -10,6 +10,7 @@ import logging
 
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core.accounts import Account
+from deliverypools.core.authentication import Authentication, with_authentication
 from deliverypools.core.facts import Finding, MessageFacts, Origin
 from deliverypools.core.limits import Charge, charge_for
 from deliverypools.core.received import date_of
@@ -23,6 +24,7 @@ from deliverypools.milter.accounting import (
     reserve,
     restricted,
 )
+from deliverypools.milter.authenticating import false_results, results_field
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.egress_pass import recorded, verdict_of
 from deliverypools.milter.first_pass import (
@@ -38,12 +40,21 @@ _logger = logging.getLogger(__name__)
 
 
 def express_pass(
-    message: CollectedMessage, connection: Connection, sender_domain: Finding, services: Services
+    message: CollectedMessage,
+    connection: Connection,
+    sender_domain: Finding,
+    services: Services,
+    found: Authentication | None = None,
 ) -> Verdict:
-    """Return the verdict: a tag, or "try again" to the client while the message cannot be decided."""
+    """Return the verdict: a tag, or "try again" to the client while the message cannot be decided.
+
+    `found` is what SPF, DKIM and DMARC say about a message from outside.
+    """
     if flood := refuse_header_flood(message, services):
         return flood
     origin = uncounted_origin(message, connection, services)
+    if found is not None:
+        origin = with_authentication(origin, found)
     account = account_behind(origin, services)
     restriction = restriction_at_acceptance(origin, None, services)
     charge = charge_for(account, message.recipients, services.settings) if account and not restriction else None
@@ -68,7 +79,11 @@ def express_pass(
         )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(message, services), services.settings)
-    verdict = verdict_of(decision, message, origin, services, "express")
+    verdict = dataclasses.replace(
+        verdict_of(decision, message, origin, services, "express"),
+        delete_single=false_results(message),
+        insert=results_field(found, services) if found else (),
+    )
     if verdict.reply is Reply.CONTINUE and account:
         _note_signs(account, message, origin, services)
     return _settled(verdict, charge, message, services)

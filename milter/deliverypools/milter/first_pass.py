@@ -10,12 +10,14 @@ from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, is_internal, smtp_account, smtp_ingress
+from deliverypools.core.authentication import Authentication, with_authentication
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
 from deliverypools.core.limits import charge_for
 from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
 from deliverypools.core.reports import refused_in_notice, spam_evidence
 from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.rules import RESTRICTED_SENDER
+from deliverypools.core.srs import srs_refusal
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
 from deliverypools.milter.accounting import (
     account_behind,
@@ -26,7 +28,8 @@ from deliverypools.milter.accounting import (
     restriction_on,
     restriction_on_sender,
 )
-from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
+from deliverypools.milter.authenticating import false_results, results_field
+from deliverypools.milter.collector import RESULTS_HEADER, TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.decision_log import decision_record
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
@@ -42,9 +45,9 @@ _logger = logging.getLogger(__name__)
 
 def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdict | None:
     """Refuse a message with more of our headers than anything honest has: each costs a command to remove."""
-    if max(message.tags, message.tickets) <= _MOST_HEADERS_OF_OURS:
+    if max(message.tags, message.tickets, len(message.claims)) <= _MOST_HEADERS_OF_OURS:
         return None
-    text = f"Too many {TAG_HEADER} header fields"
+    text = f"Too many {TAG_HEADER} or {RESULTS_HEADER} header fields in our name"
     give_back(message.queue_id, services)
     log = log_line(
         message.queue_id,
@@ -56,17 +59,48 @@ def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdic
     return Verdict(reply=Reply.REJECT, text=text, log=log)
 
 
-def first_pass(message: CollectedMessage, connection: Connection, services: Services) -> Verdict:
-    """Return the verdict of the first pass in the hop profile: forged headers out, a ticket in."""
-    if flood := refuse_header_flood(message, services):
-        return flood
+def refuse_srs_recipients(message: CollectedMessage, services: Services) -> Verdict | None:
+    """Refuse what is sent to an SRS address and is no bounce, or to one that is expired or forged.
+
+    The policy service does so at RCPT TO; this is for services that do not ask it, and for sendmail(1).
+    """
+    if services.rewriter is None:
+        return None
+    refusals = (srs_refusal(recipient, message.envelope_sender, services.rewriter) for recipient in message.recipients)
+    refusal = next(filter(None, refusals), None)
+    if refusal is None:
+        return None
+    _code, enhanced_code, text = refusal.split(" ", 2)
+    give_back(message.queue_id, services)
+    log = log_line(
+        message.queue_id, **{"pass": FIRST_PASS}, reply="reject", reasons=text, message_id=message.message_id
+    )
+    return Verdict(reply=Reply.REJECT, text=text, enhanced_code=enhanced_code, log=log)
+
+
+def first_pass(
+    message: CollectedMessage, connection: Connection, services: Services, found: Authentication | None = None
+) -> Verdict:
+    """Return the verdict of the first pass in the hop profile: forged headers out, a ticket in.
+
+    `found` is what SPF, DKIM and DMARC say about a message from outside.
+    """
+    if refused := refuse_header_flood(message, services) or refuse_srs_recipients(message, services):
+        return refused
     strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
+    false = false_results(message)
     if connection.daemon_name == REINJECT:
         # Counted when it entered. Where the listener asks the policy service all the same, that must not count.
         give_back(message.queue_id, services)
         ticket, problem = _ticket_after_filter(message, services)
+        false = ()
     else:
         origin = uncounted_origin(message, connection, services)
+        if found is not None:
+            origin = with_authentication(origin, found)
+        if connection.daemon_name == BOUNCE or _is_resent_unchanged(message, services):
+            # What claims to be ours is ours.
+            false = ()
         kept = _ticket_of_forwarded(message, origin, services)
         restriction = restriction_at_acceptance(origin, kept, services)
         if restriction is None:
@@ -81,7 +115,13 @@ def first_pass(message: CollectedMessage, connection: Connection, services: Serv
     add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
     if ticket and ticket.origin and ticket.origin.account:
         _record(message, connection, ticket.origin, services)
-    return Verdict(delete=strip, add=add, log=_log(message, ticket.origin if ticket else None, problem))
+    return Verdict(
+        delete=strip,
+        delete_single=false,
+        insert=results_field(found, services) if found else (),
+        add=add,
+        log=_log(message, ticket.origin if ticket else None, problem),
+    )
 
 
 def _pass_name(services: Services) -> str:
@@ -194,6 +234,7 @@ def uncounted_origin(message: CollectedMessage, connection: Connection, services
         account=account,
         envelope_sender=message.envelope_sender,
         client_address=connection.client_address if ingress not in (Ingress.LOCAL, Ingress.BOUNCE) else "",
+        helo_name=connection.helo_name if ingress is Ingress.OUTSIDE else "",
         over_limit=NOT_ASKED if account else Finding(Answer.NO),
         spam=spam_evidence(message.headers, settings.spam.headers),
     )
@@ -253,6 +294,21 @@ def _ticket_of_forwarded(message: CollectedMessage, origin: Origin, services: Se
         # Changed on its way, so it may be anything: the user who sends it answers for it, and no mailbox.
         ticket = dataclasses.replace(ticket, recipient_digests=frozenset(), only_recipient="")
     return dataclasses.replace(ticket, binding=message.binding, resent_queue_id=message.queue_id)
+
+
+def _is_resent_unchanged(message: CollectedMessage, services: Services) -> bool:
+    """Tell whether a message of this host comes back with the ticket that fits it: sieve, a gateway of ours."""
+    try:
+        open_ticket(
+            services.sealer,
+            message.ticket_values,
+            message.binding,
+            now=services.clock(),
+            lifetime_seconds=services.settings.milter.ticket_lifetime,
+        )
+    except TicketError:
+        return False
+    return True
 
 
 def _with_excess(kept: Ticket, origin: Origin) -> Ticket:
@@ -316,5 +372,10 @@ def _log(message: CollectedMessage, origin: Origin | None, problem: str) -> str:
 def _reasons(origin: Origin | None, problem: str) -> str:
     if origin is None:
         return problem
-    found = [origin.client_address and f"client {origin.client_address}", origin.spam, origin.over_limit.evidence]
+    found = [
+        origin.client_address and f"client {origin.client_address}",
+        origin.authentication_results,
+        origin.spam,
+        origin.over_limit.evidence,
+    ]
     return "; ".join(filter(None, found))

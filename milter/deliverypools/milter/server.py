@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
+from deliverypools.adapters.keys import Keys
 from deliverypools.adapters.settings_file import keep_until_restart, log_refusal
 from deliverypools.adapters.sockets import SocketError, hand_to_postfix, lock_socket, remove_socket, socket_mode
 from deliverypools.core.settings import Settings, SettingsError
@@ -23,7 +24,7 @@ _MOST_RETIRED_PER_WORKER = 4
 
 _log = logging.getLogger(__name__)
 
-Loader = Callable[[], tuple[Settings, tuple[bytes, ...]]]
+Loader = Callable[[], tuple[Settings, Keys]]
 """Reads settings and keys; raises SettingsError with everything that is wrong."""
 
 
@@ -40,7 +41,7 @@ def libmilter_socket(address: str) -> str:
 class MilterServer:
     """Runs the workers. `load` is asked at SIGHUP; what it refuses changes nothing."""
 
-    def __init__(self, settings: Settings, keys: tuple[bytes, ...], load: Loader) -> None:
+    def __init__(self, settings: Settings, keys: Keys, load: Loader) -> None:
         self._settings = settings
         self._keys = keys
         self._load = load

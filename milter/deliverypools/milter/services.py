@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deliverypools.adapters.authentication.authenticator import Authenticator
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.state import State
 from deliverypools.core.settings import Settings
+from deliverypools.core.srs import SenderRewriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,9 @@ class Services:
     state: State
     sealer: TicketSealer
     sender_domains: SenderDomains
+    authenticator: Authenticator
+    rewriter: SenderRewriter | None
+    """Writes rewritten senders (SRS); None where the settings name no domain for them."""
     clock: Callable[[], float]
     """Seconds since the epoch."""
     new_ticket_id: Callable[[], str]

@@ -15,7 +15,7 @@ class Reply(Enum):
     TEMPFAIL = "tempfail"
     """451 4.7.1: Postfix, or the client, keeps the message and tries again."""
     REJECT = "reject"
-    """550 5.7.1."""
+    """550 5.7.1, or what `Verdict.enhanced_code` says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +25,17 @@ class Verdict:
     reply: Reply = Reply.CONTINUE
     text: str = ""
     """For the SMTP client, where the reply is not CONTINUE; plain ASCII without `%`."""
+    enhanced_code: str = ""
+    """Of the reply (RFC 3463); "" for the usual one."""
     delete: tuple[tuple[str, int], ...] = ()
     """Header names with the number of fields of that name: all of them go."""
+    delete_single: tuple[tuple[str, int], ...] = ()
+    """Header names with the number of one field, counted from 1 among those of that name: that one goes."""
+    insert: tuple[tuple[str, str], ...] = ()
+    """Header fields that go on top of the message."""
     add: tuple[tuple[str, str], ...] = ()
+    new_sender: str = ""
+    """The envelope sender that replaces the message's; "" if that stays."""
     hold: str = ""
     """Why Postfix is to put the message on hold; "" if it is not."""
     log: str = ""

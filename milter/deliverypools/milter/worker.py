@@ -12,11 +12,13 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import Milter
 
+from deliverypools.adapters.authentication.authenticator import Authenticator
+from deliverypools.adapters.keys import Keys, sender_rewriter
+from deliverypools.adapters.resolver import Resolver
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.state import open_state
@@ -40,7 +42,7 @@ _log = logging.getLogger(__name__)
 def register(socket_name: str) -> None:
     """Register the callbacks with libmilter and open the listening socket, in the master, before any fork."""
     Milter.factory = PoolMilter
-    Milter.set_flags(Milter.ADDHDRS + Milter.CHGHDRS + Milter.QUARANTINE)
+    Milter.set_flags(Milter.ADDHDRS + Milter.CHGHDRS + Milter.QUARANTINE + Milter.CHGFROM)
     run_main = Milter.milter.main
     Milter.milter.main = lambda: None
     try:
@@ -49,7 +51,7 @@ def register(socket_name: str) -> None:
         Milter.milter.main = run_main
 
 
-def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lifeline: int) -> None:
+def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int) -> None:
     """Serve until the master says so, or is gone (`lifeline`, a pipe, ends); does not return.
 
     Retire: accept nothing more, let open sessions end. Drain: the same for `milter.drain_seconds` at most, then
@@ -63,13 +65,16 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     activity = Activity()
     state = open_state(settings, time.time)
-    sender_domains = SenderDomains(settings, state)
+    resolver = Resolver(settings.dns)
+    sender_domains = SenderDomains(settings, state, resolver=resolver)
     PoolMilter.activity = activity
     PoolMilter.services = Services(
         settings=settings,
         state=state,
-        sealer=TicketSealer(keys),
+        sealer=TicketSealer(keys.ticket),
         sender_domains=sender_domains,
+        authenticator=Authenticator(settings, resolver),
+        rewriter=sender_rewriter(settings, keys, time.time),
         clock=time.time,
         new_ticket_id=lambda: secrets.token_urlsafe(_TICKET_ID_BYTES),
     )
@@ -85,6 +90,7 @@ def run_worker(settings: Settings, keys: Sequence[bytes], listening_fd: int, lif
     # The last callback has returned; libmilter may still be writing its reply.
     _wait_for_sessions(address, time.monotonic() + _REPLY_SECONDS)
     sender_domains.close()
+    resolver.close()
     state.close()
     logging.shutdown()
     # Not sys.exit(): libmilter's threads would hold the process for seconds, and there is nothing left to lose.

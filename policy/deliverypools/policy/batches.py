@@ -92,8 +92,8 @@ class Batches:
         for _ in range(min(len(self._new), _MOST_AT_ONCE)):
             request, reply, deadline = self._new.popleft()
             question = self._service.question(request, settings, deadline)
-            if question is None:
-                reply(DUNNO)
+            if isinstance(question, str):
+                reply(question)
             else:
                 self._waiting.append(_Asked(question, reply))
         if self._new:

@@ -1,4 +1,4 @@
-"""The connections of smtpd processes: how many there may be, how long each may keep us waiting."""
+"""The connections of Postfix's processes: how many there may be, how long each may keep us waiting."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import resource
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, Generic
 
 from deliverypools.core.facts import printable
 from deliverypools.policy.batches import Reply
+from deliverypools.policy.protocol import ProtocolViolation, RequestT, Wire
 from deliverypools.policy.sparing_log import SparingLog
-from deliverypools.policy.wire import MOST_REQUEST_BYTES, ProtocolViolation, Request, RequestDecoder, encode_answer
 
 _IDLE_SECONDS: Final = 1200.0
-"""smtpd closes an idle connection after 300 s; one that stays longer is not Postfix's."""
+"""Postfix closes an idle connection after 300 s at most; one that stays longer is not Postfix's."""
 _REQUEST_SECONDS: Final = 30.0
-"""A request that was begun is complete by then, an answer read; smtpd does either at once."""
+"""A request that was begun is complete by then, an answer read; Postfix does either at once."""
 _SWEEP_SECONDS: Final = 1.0
 _MOST_CONNECTIONS: Final = 5000
 _SPARE_DESCRIPTORS: Final = 200
@@ -29,7 +29,8 @@ _YIELDS_AFTER_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 _sparing_log = SparingLog(_log)
 
-Ask = Callable[[Request, Reply], None]
+Ask = Callable[[RequestT, Reply], object]
+"""Has a request answered; never calls `Reply` at once."""
 
 
 def most_connections() -> int:
@@ -51,20 +52,19 @@ class Connections:
     Postfix opens an idle connection anew when it finds it closed, so that nobody notices.
     """
 
-    def __init__(self, ask: Ask, most: int) -> None:
-        self._ask = ask
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._open: set[Connection] = set()
-        self._idle: OrderedDict[Connection, float] = OrderedDict()
+        self._open: set[Connection[Any]] = set()
+        self._idle: OrderedDict[Connection[Any], float] = OrderedDict()
         """Those whose requests are all answered, and since when; the one that is idle longest comes first."""
-        self._pressed: OrderedDict[Connection, float] = OrderedDict()
+        self._pressed: OrderedDict[Connection[Any], float] = OrderedDict()
         """Those that owe us half a request, or have an answer to read, and since when."""
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    def new(self) -> Connection:
-        """Return the protocol of a connection that is about to be made."""
-        return Connection(self, self._ask)
+    def serving(self, wire: Wire[RequestT], ask: Ask[RequestT]) -> Callable[[], Connection[RequestT]]:
+        """Return what makes the protocol of a connection to one of our sockets."""
+        return lambda: Connection(self, wire, ask)
 
     def close(self) -> None:
         """Close all connections; answers that were given are still sent."""
@@ -72,7 +72,7 @@ class Connections:
         for connection in tuple(self._open):
             connection.close()
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: Connection[Any]) -> bool:
         """Tell whether there is room for a connection, after making some if need be."""
         if len(self._open) >= self._most and not self._make_room():
             _sparing_log.write(logging.WARNING, "full", f"{self._most} busy connections: a new one was closed")
@@ -89,24 +89,24 @@ class Connections:
         self._drop(oldest)
         return True
 
-    def asks(self, connection: Connection) -> None:
+    def asks(self, connection: Connection[Any]) -> None:
         """Note that a request of it is being answered."""
         self._idle.pop(connection, None)
         self._pressed.pop(connection, None)
 
-    def is_answered(self, connection: Connection) -> None:
+    def is_answered(self, connection: Connection[Any]) -> None:
         """Note that it has its answer."""
         self._idle[connection] = time.monotonic()
 
-    def press(self, connection: Connection) -> None:
+    def press(self, connection: Connection[Any]) -> None:
         """Note that it is its turn now, and that it has not for ever."""
         self._pressed.setdefault(connection, time.monotonic())
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: Connection[Any]) -> None:
         """Note that it did what it had to."""
         self._pressed.pop(connection, None)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection[Any]) -> None:
         """Note that it is closed."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
@@ -116,7 +116,7 @@ class Connections:
         """Say why a connection is closed."""
         _sparing_log.write(logging.WARNING, "violation", f"connection closed: {printable(str(violation))}")
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: Connection[Any]) -> None:
         self.forget(connection)
         connection.abort()
 
@@ -130,13 +130,15 @@ class Connections:
                 self._drop(connection)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, Generic[RequestT]):
     """One connection: requests are answered one after the other, in their order."""
 
-    def __init__(self, connections: Connections, ask: Ask) -> None:
+    def __init__(self, connections: Connections, wire: Wire[RequestT], ask: Ask[RequestT]) -> None:
         self._connections = connections
         self._ask = ask
-        self._decoder = RequestDecoder()
+        self._decoder = wire.decoder()
+        self._encode = wire.encode
+        self._most_pending_bytes = wire.most_request_bytes
         self._transport: asyncio.Transport | None = None
         self._is_asking = False
         self._is_choked = False
@@ -189,7 +191,7 @@ class Connection(asyncio.Protocol):
         if not self._is_asking and not self._is_choked:
             self._ask_next(transport)
         # What is read ahead is bounded: the kernel lets the peer wait.
-        is_full = self._decoder.pending_bytes > MOST_REQUEST_BYTES and (self._is_asking or self._is_choked)
+        is_full = self._decoder.pending_bytes > self._most_pending_bytes and (self._is_asking or self._is_choked)
         if is_full != self._is_paused and not transport.is_closing():
             self._is_paused = is_full
             (transport.pause_reading if is_full else transport.resume_reading)()
@@ -208,10 +210,10 @@ class Connection(asyncio.Protocol):
         elif self._decoder.pending_bytes:
             self._connections.press(self)
 
-    def _answer(self, action: str) -> None:
+    def _answer(self, answer: str) -> None:
         self._is_asking = False
         if self._transport is None or self._transport.is_closing():
             return
         self._connections.is_answered(self)
-        self._transport.write(encode_answer(action))
+        self._transport.write(self._encode(answer))
         self._go_on()

@@ -1,4 +1,7 @@
-"""The policy server: one socket, one process; a thread asks the state, and another task sends alerts."""
+"""The policy server: one process for the policy service and, with SRS, for look-ups of SRS addresses.
+
+A thread asks the state, and another task sends alerts.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from deliverypools.adapters.keys import Keys, sender_rewriter
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.settings_file import keep_until_restart, log_refusal
 from deliverypools.adapters.sockets import (
@@ -28,7 +32,10 @@ from deliverypools.policy.batches import Batches
 from deliverypools.policy.connections import Connections, most_connections
 from deliverypools.policy.dispatcher import Dispatcher
 from deliverypools.policy.service import PolicyService
+from deliverypools.policy.socketmap import SOCKETMAP
 from deliverypools.policy.sparing_log import SparingLog
+from deliverypools.policy.srs_map import SrsMap
+from deliverypools.policy.wire import POLICY
 
 _BACKLOG: Final = 1024
 _ACCEPTED_AT_ONCE: Final = 32
@@ -43,11 +50,11 @@ _sparing_log = SparingLog(_log)
 class PolicyServer:
     """Serves until SIGTERM. `load` is asked at SIGHUP; what it refuses changes nothing."""
 
-    def __init__(
-        self, settings: Settings, keys: Sequence[bytes], load: Callable[[], tuple[Settings, Sequence[bytes]]]
-    ) -> None:
+    def __init__(self, settings: Settings, keys: Keys, load: Callable[[], tuple[Settings, Keys]]) -> None:
         self._settings = settings
-        self._sealer = TicketSealer(keys)
+        self._sealer = TicketSealer(keys.ticket)
+        self._rewriter = sender_rewriter(settings, keys, time.time)
+        self._addresses = [settings.policy.socket, *([settings.socketmap.socket] if self._rewriter else [])]
         self._load = load
         self._state = open_state(settings, time.time)
         self._stopping = asyncio.Event()
@@ -63,11 +70,15 @@ class PolicyServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        listening = _listen(self._settings.policy.socket)
-        batches = Batches(PolicyService(self._state, time.time), lambda: self._settings)
-        connections = Connections(batches.ask, most_connections())
-        server = await loop.create_server(connections.new, sock=listening, backlog=_ACCEPTED_AT_ONCE)
-        listening.listen(_BACKLOG)
+        listening = [_listen(address) for address in self._addresses]
+        batches = Batches(PolicyService(self._state, time.time, lambda: self._rewriter), lambda: self._settings)
+        connections = Connections(most_connections())
+        servers = [
+            await loop.create_server(new, sock=one, backlog=_ACCEPTED_AT_ONCE)
+            for one, new in zip(listening, self._protocols(connections, batches), strict=False)
+        ]
+        for one in listening:
+            one.listen(_BACKLOG)
         # Garbage collection need not look at what stays for ever; and requests leave no cycles behind.
         gc.collect()
         gc.freeze()
@@ -76,10 +87,11 @@ class PolicyServer:
             lambda: self._settings, lambda: open_state(self._settings, time.time), lambda: self._sealer
         )
         sending = asyncio.create_task(dispatcher.run())
-        _log.info("serving %s", self._settings.policy.socket)
+        _log.info("serving %s", " and ".join(self._addresses))
         await self._stopping.wait()
-        server.close()
-        remove_socket(self._settings.policy.socket)
+        for server, address in zip(servers, self._addresses, strict=True):
+            server.close()
+            remove_socket(address)
         sending.cancel()
         await batches.close(_DRAIN_SECONDS)
         connections.close()
@@ -88,14 +100,26 @@ class PolicyServer:
         _log.info("stopped")
         return 0
 
+    def _protocols(self, connections: Connections, batches: Batches) -> Iterator[Callable[[], asyncio.Protocol]]:
+        """Yield what makes the protocols of the connections to our sockets: policy first, then socketmap."""
+        loop = asyncio.get_running_loop()
+        srs_map = SrsMap(lambda: self._rewriter)
+        yield connections.serving(POLICY, batches.ask)
+        yield connections.serving(SOCKETMAP, lambda lookup, reply: loop.call_soon(reply, srs_map.answer(lookup)))
+
     def _reload(self) -> None:
         try:
             settings, keys = self._load()
         except SettingsError as error:
             log_refusal(error, _log)
             return
-        self._settings = keep_until_restart(settings, self._settings, "policy", _log)
-        self._sealer = TicketSealer(keys)
+        rewriter = sender_rewriter(settings, keys, time.time)
+        if rewriter is not None and len(self._addresses) == 1:
+            _log.error("forwarding.srs_domain is new: look-ups of SRS addresses need a restart; the rest is reloaded")
+        kept = keep_until_restart(settings, self._settings, "policy", _log)
+        self._settings = keep_until_restart(kept, self._settings, "socketmap", _log)
+        self._sealer = TicketSealer(keys.ticket)
+        self._rewriter = rewriter
         _log.info("settings reloaded")
 
 

@@ -26,6 +26,7 @@ from deliverypools.core.limits import (
 )
 from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.settings import Settings
+from deliverypools.core.srs import SenderRewriter, srs_refusal
 from deliverypools.core.tallies import Tally
 from deliverypools.policy.recipients import RecipientMemory
 from deliverypools.policy.sparing_log import SparingLog
@@ -103,14 +104,20 @@ class _Reading:
 class PolicyService:
     """Makes questions of requests, and answers of what the state holds. Has no sockets and no threads of its own."""
 
-    def __init__(self, state: State, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        state: State,
+        clock: Callable[[], float],
+        rewriter: Callable[[], SenderRewriter | None] = lambda: None,
+    ) -> None:
         self._state = state
         self._clock = clock
+        self._rewriter = rewriter
         self._recipients = RecipientMemory()
         self._reading: _Reading | None = None
 
-    def question(self, request: Request, settings: Settings, deadline: float) -> Question | None:
-        """Return what a request asks of the state, None where nobody is charged; never raises.
+    def question(self, request: Request, settings: Settings, deadline: float) -> Question | str:
+        """Return what a request asks of the state, or the action where that need not be asked; never raises.
 
         Only END-OF-MESSAGE is counted: `recipient_count` is 0 at RCPT, and a message has one END-OF-MESSAGE however
         many RCPT requests, RSETs and aborted transactions it took.
@@ -118,10 +125,17 @@ class PolicyService:
         if self._reading is None or self._reading.settings is not settings:
             self._reading = _Reading(settings)
         try:
-            return self._question(request, self._reading, deadline)
+            return self._refusal(request) or self._question(request, self._reading, deadline) or DUNNO
         except Exception as error:  # noqa: BLE001  (a request that breaks us must not break the others)
             _sparing_log.write(logging.ERROR, "broken", "untrapped exception in a request", error)
+            return DUNNO
+
+    def _refusal(self, request: Request) -> str | None:
+        """Return the action for a recipient that is an SRS address of ours and may not get this mail, whoever sends."""
+        rewriter = self._rewriter()
+        if rewriter is None or request.get("protocol_state") != _RCPT:
             return None
+        return srs_refusal(_value(request, "recipient"), _value(request, "sender"), rewriter)
 
     def _question(self, request: Request, reading: _Reading, deadline: float) -> Question | None:
         account = reading.account(

@@ -6,16 +6,15 @@ A request is lines of `name=value`, ended by an empty line; an answer is `action
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
+
+from deliverypools.policy.protocol import ProtocolViolation, Wire
 
 MOST_REQUEST_BYTES = 64 * 1024
 """Postfix sends about a kilobyte; certificate names and long addresses make it a few."""
 MOST_ATTRIBUTES = 200
 
 Request = Mapping[str, str]
-
-
-class ProtocolViolation(ValueError):  # noqa: N818  (the wire's word)
-    """The peer does not speak the protocol; the text says what was expected."""
 
 
 class RequestDecoder:
@@ -81,3 +80,6 @@ def encode_answer(action: str) -> bytes:
     if "\n" in action or "\r" in action:
         raise ValueError("an action is one line")
     return f"action={action}\n\n".encode()
+
+
+POLICY: Final = Wire(RequestDecoder, encode_answer, MOST_REQUEST_BYTES)

@@ -15,6 +15,7 @@ from deliverypools.core.settings.checks import findings_across_keys
 from deliverypools.core.settings.errors import SettingsError, findings_of, located
 from deliverypools.core.settings.tables import (
     DEFAULT_POLICY,
+    TICKET_KEY_FILE,
     Alerts,
     Authentication,
     Bounces,
@@ -115,7 +116,7 @@ class Settings(Table):
     ticket_key_file: AbsolutePath = setting(
         "File with the keys of the ticket that a message carries from the first pass to the second. The policy service"
         " marks its alerts with them.",
-        default="/etc/delivery-pools/ticket.keys",
+        default=TICKET_KEY_FILE,
         example='"/etc/delivery-pools/ticket.keys"',
     )
     profile: Literal["hop", "express"] = setting(

@@ -11,14 +11,25 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
+from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.settings.errors import Finding, did_you_mean, key_text
-from deliverypools.core.settings.tables import DEFAULT_POLICY, Milter, OutboundPolicy, Pin, Policy, Socketmap
+from deliverypools.core.settings.tables import (
+    DEFAULT_POLICY,
+    TICKET_KEY_FILE,
+    Milter,
+    OutboundPolicy,
+    Pin,
+    Policy,
+    Socketmap,
+)
 from deliverypools.core.settings.toml_lines import TomlPath
 from deliverypools.core.settings.values import (
     IpAddress,
+    absolute_path,
     any_text,
     domain_name,
     duration_seconds,
+    host_name,
     ip_address,
     pool_name,
     shown,
@@ -44,6 +55,8 @@ def findings_across_keys(document: dict[str, Any]) -> list[Finding]:
         *_sockets(document),
         *_outbound_policies(document),
         *_domains_as_accounts(document),
+        *_srs(document),
+        *_authserv_ids(document),
     ]
 
 
@@ -204,6 +217,39 @@ def _lists_of_accounts(document: dict[str, Any]) -> Iterator[tuple[TomlPath, obj
             yield ("outbound_policies", index, key), _table(policy).get(key), f"write it in {instead}"
     for name, members in _table(document.get("groups")).items():
         yield ("groups", name), members, "write it in domains or except_domains of the policy"
+
+
+def _srs(document: dict[str, Any]) -> Iterator[Finding]:
+    forwarding = _table(document.get("forwarding"))
+    domain = _parsed(host_name, forwarding.get("srs_domain"))
+    secret_file = _parsed(absolute_path, forwarding.get("srs_secret_file"))
+    if domain is not None and "srs_secret_file" not in forwarding:
+        yield Finding(
+            ("forwarding", "srs_domain"), 'needs secrets; add srs_secret_file = "/etc/delivery-pools/srs.secrets"'
+        )
+    if secret_file is not None and "srs_domain" not in forwarding:
+        yield Finding(
+            ("forwarding", "srs_secret_file"),
+            'is of no use alone; add srs_domain = "srs.example.org", a local domain of this Postfix',
+        )
+    if domain is not None and document.get("profile") == "express":
+        yield Finding(
+            ("forwarding", "srs_domain"),
+            'is for the profile "hop": with "express" bounces to it would not find their way back; delete it',
+        )
+    if secret_file is not None and secret_file == document.get("ticket_key_file", TICKET_KEY_FILE):
+        yield Finding(("forwarding", "srs_secret_file"), "is the ticket_key_file; give the secrets a file of their own")
+
+
+def _authserv_ids(document: dict[str, Any]) -> Iterator[Finding]:
+    own = _parsed(domain_name, document.get("authserv_id"))
+    for index, text in _elements(document.get("trusted_authserv_ids")):
+        if own is not None and isinstance(text, str) and normalise_domain(text) == own:
+            yield Finding(
+                ("trusted_authserv_ids", index),
+                f"{shown(text)} is our own authserv_id, and what claims that is removed; let the other verifier use"
+                " another name",
+            )
 
 
 def _parsed(parse: Any, value: object) -> Any:

@@ -33,6 +33,7 @@ from deliverypools.core.settings.values import (
 )
 
 SOCKET_DIRECTORY = "/var/spool/postfix/delivery-pools"
+TICKET_KEY_FILE: Final = "/etc/delivery-pools/ticket.keys"
 DEFAULT_POLICY: Final = "default"
 """Name of the outbound policy for everybody whom no other one names. It always exists."""
 
@@ -325,9 +326,9 @@ class Forwarding(Table):
     """Mail that arrived from outside and leaves again."""
 
     srs_domain: HostName | None = setting(
-        "Domain of rewritten senders (SRS), so that the destination sees a sender of ours and bounces come back. A local"
-        " domain of this Postfix, with an SPF record that names the addresses of `relay`. Without it no sender is"
-        " rewritten.",
+        "Domain of rewritten senders (SRS), so that the destination sees a sender of ours and bounces come back. A"
+        " local domain of this Postfix, with an SPF record that names the addresses of `relay` and `high-risk`. Without"
+        " it no sender is rewritten.",
         default=None,
         example='"srs.example.org"',
     )

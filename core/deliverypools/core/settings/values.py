@@ -26,6 +26,8 @@ LONGEST_ADDRESS: Final = 254
 LONGEST_SOCKET_PATH_BYTES: Final = 107
 """sockaddr_un on Linux: 108 bytes with the final NUL (unix(7))."""
 LONGEST_POOL_NAME: Final = 30
+NO_POOL_NAME: Final = "refused"
+"""In the tag of mail that does not leave, see `core.rules`."""
 LONGEST_DURATION_SECONDS: Final = 366 * 86400
 DNS_PORT: Final = 53
 LAST_PORT: Final = 65535
@@ -244,6 +246,8 @@ def pool_name(value: object) -> str:
         raise ValueError(
             f"is no name for a pool; use lower-case letters, digits and hyphens, at most {LONGEST_POOL_NAME}{advice}"
         )
+    if value == NO_POOL_NAME:
+        raise ValueError(f'"{NO_POOL_NAME}" is what stands for mail that does not leave; choose another name')
     return value
 
 

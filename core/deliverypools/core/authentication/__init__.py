@@ -5,16 +5,16 @@ Results are those of RFC 8601 section 2.7. `temperror` is unknown, never "no".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from deliverypools.core.facts import NOT_ASKED, Answer, Finding, printable
+from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Origin, printable
 
 
 class Result(StrEnum):
     """The result of one method (RFC 8601 section 2.7)."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105  (no password)
     FAIL = "fail"
     SOFTFAIL = "softfail"
     NEUTRAL = "neutral"
@@ -84,7 +84,7 @@ class Authentication:
     dmarc: DmarcResult = DmarcResult(result=Result.NONE)
     arc: ArcResult = ArcResult(result=Result.NONE)
     authenticated: Finding = NOT_ASKED
-    """What it adds up to; see `core.dmarc.judge_authentication`."""
+    """What it adds up to; see `judge_authentication` in `dmarc`."""
 
     @property
     def dkim_result(self) -> Result:
@@ -92,8 +92,22 @@ class Authentication:
         results = {signature.result for signature in self.dkim}
         return next((result for result in _BEST_FIRST if result in results), Result.NONE)
 
+    @property
+    def summary(self) -> str:
+        """The results in a line: "spf=pass dkim=none dmarc=none"."""
+        arc = f" arc={self.arc.result}" if self.arc.result is not Result.NONE else ""
+        return f"spf={self.spf.result} dkim={self.dkim_result} dmarc={self.dmarc.result}{arc}"
 
-NOT_AUTHENTICATED = Authentication()
+
+def with_authentication(origin: Origin, found: Authentication) -> Origin:
+    """Return what is known of a message, with what SPF, DKIM and DMARC say."""
+    finding = found.authenticated
+    return replace(
+        origin,
+        authenticated=Finding(finding.answer, printable(finding.evidence)),
+        authentication_results=found.summary if finding.answer is not Answer.NOT_ASKED else "",
+    )
+
 
 _BEST_FIRST = (
     Result.PASS,
@@ -105,30 +119,3 @@ _BEST_FIRST = (
     Result.PERMERROR,
     Result.NONE,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticationSummary:
-    """What the ticket carries of it."""
-
-    authenticated: Finding = NOT_ASKED
-    """YES: the sender is legitimate; NO: it is not shown to be; UNKNOWN: DNS could not tell; NOT_ASKED: nobody looked."""
-    spf: Result = Result.NONE
-    dkim: Result = Result.NONE
-    dmarc: Result = Result.NONE
-
-    @classmethod
-    def of(cls, found: Authentication) -> AuthenticationSummary:
-        """Return the summary of what was found."""
-        finding = found.authenticated
-        return cls(
-            authenticated=Finding(finding.answer, printable(finding.evidence)),
-            spf=found.spf.result,
-            dkim=found.dkim_result,
-            dmarc=found.dmarc.result,
-        )
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether it should be asked again."""
-        return self.authenticated.answer is Answer.UNKNOWN

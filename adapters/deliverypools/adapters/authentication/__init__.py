@@ -1,0 +1,1 @@
+"""Examining who sent a message: SPF, DKIM, DMARC and ARC, with the DNS behind them."""

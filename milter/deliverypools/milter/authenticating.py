@@ -1,0 +1,40 @@
+"""Authentication of mail from outside, in the passes: into the ticket, and into Authentication-Results (RFC 8601)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from deliverypools.core.authentication import Authentication
+from deliverypools.core.authentication.results_field import render
+from deliverypools.core.facts import Answer, Ingress, Origin
+from deliverypools.core.ticket import TicketError
+from deliverypools.milter.collector import RESULTS_HEADER, CollectedMessage
+from deliverypools.milter.services import Services
+
+
+def origin_to_ask_again(ticket_values: Sequence[str], services: Services) -> Origin | None:
+    """Return the origin of a message whose authentication could not be told on arrival; None for any other.
+
+    The ticket is not compared with the message yet: at the end of the message it is, before anything is believed.
+    """
+    for value in ticket_values[:1]:
+        with contextlib.suppress(TicketError):
+            origin = services.sealer.open(value).origin
+            is_from_outside = origin is not None and origin.ingress is Ingress.OUTSIDE
+            if origin is not None and is_from_outside and origin.authenticated.answer is Answer.UNKNOWN:
+                return origin
+    return None
+
+
+def results_field(found: Authentication, services: Services) -> tuple[tuple[str, str], ...]:
+    """Return the Authentication-Results field to put on top of a message, none where the settings give us no name."""
+    authserv_id = services.settings.authserv_id
+    if authserv_id is None or found.authenticated.answer is Answer.NOT_ASKED:
+        return ()
+    return ((RESULTS_HEADER, render(authserv_id, found)),)
+
+
+def false_results(message: CollectedMessage) -> tuple[tuple[str, int], ...]:
+    """Return the Authentication-Results fields that claim to be ours, and so have to go."""
+    return tuple((RESULTS_HEADER, number) for number in message.claims)
