@@ -141,7 +141,7 @@ def test_unsigned_mail_asks_for_nothing(header):
     server = KeyServer({})
     check = SignatureCheck(fields)
     assert not check.wants_body
-    check.start(server, 1.0)
+    check.start(server)
     check.feed(body)
     assert check.finish(1.0) == ()
     assert server.asked == []
@@ -151,7 +151,7 @@ def test_a_signature_that_is_refused_asks_for_nothing():
     fields, _ = parts(signed_with({"v": "2"}))
     server = KeyServer({})
     check = SignatureCheck(fields)
-    check.start(server, 1.0)
+    check.start(server)
     assert not check.wants_body
     assert server.asked == []
     assert only(check.finish(1.0)).result is Result.PERMERROR
@@ -228,7 +228,7 @@ def test_sha_1_is_not_accepted_and_not_looked_up():
     fields, body = parts(signed_with({}, algorithm="rsa-sha1"))
     server = KeyServer({KEY_NAME: rsa_key()[1]})
     check = SignatureCheck(fields)
-    check.start(server, 1.0)
+    check.start(server)
     check.feed(body)
     found = only(check.finish(1.0))
     assert (found.result, found.domain) == (Result.POLICY, "example.org")

@@ -172,7 +172,7 @@ def test_a_dns_server_that_hangs_is_not_waited_for_for_longer():
     fields, body = parts(signed())
     server = HangingServer({})
     check = SignatureCheck(fields)
-    check.start(server, 1.0)
+    check.start(server)
     check.feed(body)
     found = only(check.finish(0.01))
     assert (found.result, found.reason) == (Result.TEMPERROR, f"{KEY_NAME}: no answer from DNS in time")
@@ -183,7 +183,7 @@ def test_a_look_up_that_was_cancelled_is_unknown():
     fields, body = parts(signed())
     server = HangingServer({})
     check = SignatureCheck(fields)
-    check.start(server, 1.0)
+    check.start(server)
     check.feed(body)
     server.futures[0].cancel()
     assert only(check.finish(1.0)).result is Result.TEMPERROR

@@ -84,6 +84,21 @@ def hanging(script):
     answers.answer_all()
 
 
+@pytest.fixture
+def only_hanging(script):
+    """The address of a server that does not answer about names below hanging.example while the test runs."""
+    hanging = Hanging()
+
+    def answers(wire, send):
+        if b"hanging" in wire:
+            hanging(wire, send)
+        else:
+            send(response(wire))
+
+    yield script(answers).address
+    hanging.answer_all()
+
+
 class TestAnswers:
     @pytest.mark.parametrize(
         ("name", "found"),
@@ -116,12 +131,12 @@ class TestAnswers:
         assert asked(server, "a.example") == []
 
     def test_strings_of_a_text_are_joined(self, resolve):
-        assert sorted(resolve().txt("a.example", SECONDS)) == [b"one", b"two " + b"x" * 300]
-        assert resolve().txt("b.example", SECONDS) == ()
-        assert resolve().txt("nowhere.invalid", SECONDS) == ()
+        assert sorted(resolve().start_txt("a.example").result(SECONDS)) == [b"one", b"two " + b"x" * 300]
+        assert resolve().start_txt("b.example").result(SECONDS) == ()
+        assert resolve().start_txt("nowhere.invalid").result(SECONDS) == ()
 
     def test_long_text_comes_by_tcp(self, resolve):
-        assert resolve().txt("long.example", SECONDS) == (b"x" * 15_000,)
+        assert resolve().start_txt("long.example").result(SECONDS) == (b"x" * 15_000,)
 
 
 class TestFailures:
@@ -176,7 +191,7 @@ class TestFailures:
             send(struct.pack("!HHHHHH", query.id, 0x8180, 1, 1, 0, 0) + question + record)
 
         with pytest.raises(DnsUnavailable):
-            resolve(script(answer).address).txt("a.example", SECONDS)
+            resolve(script(answer).address).start_txt("a.example").result(SECONDS)
 
 
 class TestForgedAnswers:
@@ -310,7 +325,7 @@ class TestMemory:
         resolver = resolve()
         for number in range(10):
             server.set(f"{number}.example", {"TXT": [txt("x" * 10_000)]})
-            resolver.txt(f"{number}.example", SECONDS)
+            resolver.start_txt(f"{number}.example").result(SECONDS)
         assert 0 < len(resolver._kept) < 5
         assert resolver._kept_bytes == sum(kept.size_bytes for kept in resolver._kept.values())
 
@@ -371,12 +386,69 @@ class TestManyAtOnce:
         wait_until(lambda: resolver._tasks_under_way == 0, timeout_seconds=SECONDS, what="the tasks have ended")
         assert resolver.start(lambda: "again").result(SECONDS) == "again"
 
+    def test_names_that_hang_hold_no_task(self, resolve, only_hanging):
+        resolver = resolve(only_hanging, timeout_seconds=60)
+        with pytest.raises(DnsServerFailure):  # it has nothing but addresses, which is as well known as a text
+            resolver.start_txt("known.example").result(SECONDS)
+        waiting = [resolver.start_txt(f"{number}.hanging.example") for number in range(300)]
+        assert resolver._tasks_under_way == 0
+        assert resolver.start_txt("known.example").done()
+        assert resolver.start(lambda: "task").result(SECONDS) == "task"
+        assert not any(future.done() for future in waiting)
+
+    def test_names_that_had_an_answer_before_do_not_queue_behind_names_that_hang(
+        self, resolve, only_hanging, clock, monkeypatch
+    ):
+        monkeypatch.setattr(resolver_module, "_QUESTION_THREADS", 1)
+        monkeypatch.setattr(resolver_module, "_MOST_QUEUED", 2)
+        resolver = resolve(only_hanging, timeout_seconds=60)
+        assert addresses(resolver.look_up("known.example", "A", SECONDS)) == ["198.51.100.1"]
+        clock.now += TTL_SECONDS + 1
+        waiting = [resolver.start_txt(f"{number}.hanging.example") for number in range(2)]
+        assert _outcome(resolver, "new.example") == "too many questions under way"
+        assert addresses(resolver.look_up("known.example", "A", SECONDS)) == ["198.51.100.1"]
+        assert resolver._familiar_under_way == 0
+        assert not any(future.done() for future in waiting)
+
+    def test_who_cancels_takes_nothing_from_the_others(self, resolve, server):
+        server.fail("a.example", Slow(0.3))
+        resolver = resolve(timeout_seconds=5)
+        first, second = resolver.start_txt("a.example"), resolver.start_txt("a.example")
+        assert first.cancel()
+        assert len(second.result(SECONDS)) == 2
+        assert asked(server, "a.example") == ["TXT"]
+
+    def test_failures_are_told_each_time(self, resolve, server):
+        server.fail("a.example", DnsFailure.SERVFAIL)
+        resolver = resolve()
+        for _ in range(2):
+            with pytest.raises(DnsServerFailure, match="SERVFAIL"):
+                resolver.start_txt("a.example").result(SECONDS)
+        assert asked(server, "a.example") == ["TXT"]
+
+    @pytest.mark.parametrize("name", ["", "a..b", "x" * 100_000])
+    def test_what_is_no_name_has_no_texts(self, resolve, name):
+        assert resolve().start_txt(name).result(0) == ()
+
+    def test_who_waits_for_a_question_that_has_not_begun_hears_that_the_resolver_was_closed(
+        self, resolve, hanging, monkeypatch
+    ):
+        monkeypatch.setattr(resolver_module, "_QUESTION_THREADS", 1)
+        resolver = resolve(hanging, timeout_seconds=60)
+        resolver.start_txt("a.example")
+        queued = resolver.start_txt("b.example")
+        resolver.close()
+        with pytest.raises(DnsUnavailable, match="stopping"):
+            queued.result(SECONDS)
+
     def test_a_closed_resolver_cannot_tell(self, resolve):
         resolver = resolve()
         resolver.close()
         assert _outcome(resolver, "a.example") == "stopping"
         with pytest.raises(DnsUnavailable, match="stopping"):
             resolver.start(lambda: None).result(0)
+        with pytest.raises(DnsUnavailable, match="stopping"):
+            resolver.start_txt("a.example").result(0)
 
 
 def _outcome(resolver, name, seconds=60):

@@ -135,12 +135,13 @@ def said_in(notice: MaildirMessage | ReceivedMessage) -> str:
 def forward(lab: Lab, mailbox: str, sender: str, **headers: str | None) -> str:
     """Send a message from outside to a mailbox in example.org; return its subject.
 
-    What comes from signed.example is signed; spf.example needs no signature.
+    What comes from signed.example, or a domain below it, is signed; spf.example needs no signature.
     """
     subject = fresh_subject()
     data = mail(sender or "mailer-daemon@example.com", Subject=subject, **headers)
-    if sender.endswith("@signed.example"):
-        data = signed(data, "signed.example")
+    domain = sender.rpartition("@")[2]
+    if domain.endswith("signed.example"):
+        data = signed(data, domain)
     from_outside(lab, f"{mailbox}@example.org", data, sender=sender)
     return subject
 

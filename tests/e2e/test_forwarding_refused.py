@@ -1,12 +1,12 @@
 """Forwarded mail that does not leave: who is told, and who is not.
 
 `unauthenticated_forward = "reject"` tells the mailbox that forwards, never the sender, who may be forged;
-`automatic_forwarding = "off"` tells the sender.
+`automatic_forwarding = "off"`, which "automatic" means too, tells the sender.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from mailing import (
@@ -40,7 +40,7 @@ SITE = Site(
         "virtual-and-bob@example.org": f"{OUT}, bob@example.org",
     },
     aliases={"alias": OUT, "alias-and-bob": f"{OUT}, bob", "list": "member@example.net, bob", "owner-list": "alice"},
-    forwards={"games": OUT, "news": f"\\news, {OUT}"},
+    forwards={"games": OUT, "news": f"\\news, {OUT}", "uucp": OUT},
     sieve={
         "sieve": Sieve(f'redirect "{OUT}";'),
         "sieve-copy": Sieve(f'require "copy"; redirect :copy "{OUT}";'),
@@ -48,7 +48,7 @@ SITE = Site(
 )
 LIMITS = {"messages_per_minute": 0}
 FORGED = "erin@strict.example"
-NOT_AUTHENTICATED = "the sender could not be authenticated, so that this message is not forwarded"
+NOT_AUTHENTICATED = "not forwarded by order of this site: its sender could not be authenticated"
 MAY_NOT = "The mailbox that forwards this message may not do so. Ask postmaster@example.org"
 
 
@@ -60,7 +60,11 @@ def rejecting() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def off() -> Iterator[Lab]:
-    policies = [{"name": "default", "automatic_forwarding": "off"}]
+    policies = [
+        {"name": "default", "automatic_forwarding": "automatic"},
+        {"name": "never", "senders": ["news@example.org", "sieve@example.org"], "automatic_forwarding": "off"},
+        {"name": "may", "senders": ["uucp@example.org"], "automatic_forwarding": "on"},
+    ]
     with running(site=SITE, settings={"outbound_policies": policies, "limits": LIMITS}) as lab:
         yield lab
 
@@ -76,7 +80,7 @@ def recipients_outside(lab: Lab) -> list[str]:
     return [recipient for message in lab.messages for recipient in message.recipients]
 
 
-@pytest.mark.parametrize("sender", [FORGED, "erin@example.com", ALICE[0]])
+@pytest.mark.parametrize("sender", [FORGED, ALICE[0]])
 @pytest.mark.parametrize(("mailbox", "keeps"), [("news", "spool/news"), ("sieve-copy", "sieve-copy")])
 def test_rejected_forward_is_told_to_the_mailbox_that_keeps_a_copy(
     rejecting: Lab, mailbox: str, keeps: str, sender: str
@@ -93,7 +97,7 @@ def test_rejected_forward_is_told_to_the_mailbox_that_keeps_a_copy(
     assert len(rejecting.mailbox("alice")) == notices_before
 
 
-@pytest.mark.parametrize("sender", [FORGED, "erin@example.com", ALICE[0]])
+@pytest.mark.parametrize("sender", [FORGED, ALICE[0]])
 @pytest.mark.parametrize("mailbox", ["virtual", "alias", "games", "sieve"])
 def test_rejected_forward_is_told_where_the_mailbox_leads(rejecting: Lab, mailbox: str, sender: str):
     rejecting.receiver.clear()
@@ -145,12 +149,17 @@ def test_null_sender_is_not_rejected(rejecting: Lab):
         ("sieve-copy", "sieve-copy"),
     ],
 )
-def test_automatic_forwarding_off_tells_the_sender(off: Lab, mailbox: str, keeps: str, domain: str):
+def test_automatic_forwarding_off_tells_the_sender_if_legitimate_else_postmaster(
+    off: Lab, mailbox: str, keeps: str, domain: str
+):
     sender = fresh(domain)
     subject = forward(off, mailbox, sender)
-    notice = notice_to(off, sender)
-    assert notice.source_address in HIGH_RISK
-    assert MAY_NOT in said_in(notice)
+    if domain == "signed.example":
+        notice = notice_to(off, sender)
+        assert notice.source_address in HIGH_RISK
+        assert MAY_NOT in said_in(notice)
+    else:
+        wait_until(lambda: bool(notices(off, "postmaster", subject)), timeout_seconds=30, what="the notice")
     off.wait_until_queue_is_empty()
     assert left_with(off, subject) == []
     assert not keeps or return_paths(off, keeps, subject) == [f"<{sender}>"]
@@ -179,11 +188,6 @@ def test_automatic_forwarding_off_lets_null_senders_pass_because_nobody_could_be
     assert off.pool_of(arrived_with(off, forward(off, "games", ""))) == "high-risk"
 
 
-def test_automatic_means_off_for_those_whom_the_policy_names(make_lab: Callable[..., Lab]):
-    policies = [{"name": "no forwarding", "senders": ["games@example.org"], "automatic_forwarding": "automatic"}]
-    lab = make_lab(site=SITE, settings={"outbound_policies": policies})
-    sender = fresh()
-    refused, forwarded = forward(lab, "games", sender), forward(lab, "news", sender)
-    assert arrived_with(lab, forwarded).source_address in RELAY
-    assert refused in said_in(notice_to(lab, sender))
-    assert left_with(lab, refused) == []
+def test_automatic_forwarding_is_on_for_those_whom_a_policy_allows_it(off: Lab):
+    message = arrived_with(off, forward(off, "uucp", "erin@signed.example"))
+    assert (off.pool_of(message), is_rewritten(message.envelope_sender, "erin@signed.example")) == ("relay", True)

@@ -1,13 +1,15 @@
 """DMARC and Authentication-Results: whatever a message and its DNS say, an answer, never an exception, and bounded."""
 
 import re
+from dataclasses import replace
 
+from full_reading import claims_in_full
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deliverypools.core.authentication import ArcResult, Authentication, DkimResult, DmarcResult, Result, SpfResult
 from deliverypools.core.authentication.author_domain import author_domains
-from deliverypools.core.authentication.dmarc import evaluate, judge_authentication, names_to_ask
+from deliverypools.core.authentication.dmarc import evaluate, judge_authentication, judge_envelope, names_to_ask
 from deliverypools.core.authentication.dmarc_records import (
     Psd,
     mail_domain,
@@ -22,7 +24,7 @@ from deliverypools.core.authentication.results_field import (
     sealed_results,
     trusted_results,
 )
-from deliverypools.core.facts import Answer
+from deliverypools.core.facts import NOT_ASKED, Answer
 from deliverypools.core.headers import Headers
 
 OURS = "mx.example.org"
@@ -32,6 +34,7 @@ TEXT = st.one_of(FROM_THE_WIRE, st.text(max_size=60))
 DOMAINS = st.lists(st.sampled_from("abc"), min_size=1, max_size=10).map(".".join)
 ANY_DOMAIN = st.one_of(DOMAINS, TEXT)
 RESULTS = st.sampled_from(Result)
+KNOWN_RESULTS = st.sampled_from([each for each in Result if each is not Result.TEMPERROR])
 KINDS = [None, "v=DMARC1;p=reject", "v=DMARC1;p=reject;psd=n", "v=DMARC1;p=reject;psd=y", "v=DMARC1;p=none;adkim=s"]
 
 
@@ -60,6 +63,16 @@ FRAGMENTS = st.sampled_from(
         *("header.from", "a.example", "reason", "none", "i=1", "=?utf-8?q?x?=", "ü", "\udcff", "\u200b", "1"),
     ]
 )
+DISGUISES = st.lists(
+    st.one_of(
+        FRAGMENTS,
+        st.sampled_from(["mx.", ".example", ".org", "mx.example.org", '"', "\\", "(", ")", "\x00", "\uff4d\uff58"]),
+        st.tuples(
+            st.sampled_from(["()", '""', "\\x", '\\"', "\x00", " ", "\u200b", "(;)", ";"]), st.integers(1, 2100)
+        ).map(lambda pair: pair[0] * pair[1]),
+    ),
+    max_size=12,
+).map("".join)
 FIELDS = st.one_of(TEXT, st.lists(FRAGMENTS, max_size=30).map("".join))
 ADDRESSES = st.one_of(
     TEXT, st.lists(st.one_of(FRAGMENTS, st.sampled_from(["a@b.example", "x", "[", "]"])), max_size=20).map("".join)
@@ -125,6 +138,61 @@ def test_judgement_is_total_and_never_takes_missing_for_no(spf, dkim, dmarc, arc
     assert 0 < len(finding.evidence) <= 200
     if finding.answer is Answer.UNKNOWN:
         assert Result.TEMPERROR in {spf.result, dmarc.result, *(each.result for each in dkim), arc and arc.result}
+    if dmarc.result is Result.PERMERROR:
+        assert finding.answer is Answer.NO
+
+
+@given(ANY_DOMAIN, spf_results(ANY_DOMAIN), dkim_results(ANY_DOMAIN), DMARC_RESULTS)
+def test_judgement_of_the_envelope_is_total(domain, spf, dkim, dmarc):
+    finding = judge_envelope(domain, spf, dkim, dmarc)
+    assert finding.evidence.isprintable()
+    assert len(finding.evidence) <= 200
+    assert (finding == NOT_ASKED) == (domain == "")
+    if finding.answer is Answer.UNKNOWN:
+        assert Result.TEMPERROR in {spf.result, dmarc.result, *(each.result for each in dkim)}
+
+
+@given(DOMAINS, spf_results(DOMAINS), dkim_results(DOMAINS), st.builds(DmarcResult, result=RESULTS, domain=DOMAINS))
+def test_an_envelope_sender_is_vouched_for_by_its_own_domain(domain, spf, dkim, dmarc):
+    """SPF of it, the author's domain at or above it, or a signature of it at or above the author's domain."""
+    if judge_envelope(domain, spf, dkim, dmarc).answer is not Answer.YES:
+        return
+    passed = {each.domain for each in dkim if each.result is Result.PASS}
+    of_spf = spf.result is Result.PASS and spf.identity == "mailfrom" and spf.domain == domain
+    at_or_below = domain == dmarc.domain or domain.endswith(f".{dmarc.domain}")
+    signed_above = domain in passed and dmarc.domain.endswith(f".{domain}")
+    assert of_spf or at_or_below or signed_above
+    assert of_spf or dmarc.result is Result.PASS or passed
+    assert of_spf or dmarc.result not in (Result.FAIL, Result.PERMERROR)
+
+
+@given(
+    DOMAINS,
+    DOMAINS,
+    spf_results(st.one_of(st.just(""), DOMAINS)),
+    dkim_results(st.one_of(st.just(""), DOMAINS)),
+    st.data(),
+)
+def test_what_was_not_told_about_an_envelope_leaves_only_what_stays_true(domain, author_domain, spf, dkim, data):
+    """YES and NO in spite of missing answers stay so under every answer; with all answers nothing is unknown."""
+    kinds = st.one_of(st.just("not told"), st.sampled_from(KINDS))
+    names = names_to_ask(author_domain, spf, dkim)
+    drawn = {name: data.draw(kinds) for name in names}
+    records = {name: None if kind == "not told" else (kind,) if kind else () for name, kind in drawn.items()}
+    finding = judge_envelope(domain, spf, dkim, evaluate((author_domain,), records, spf, dkim))
+    told_spf, *told_dkim = (
+        replace(each, result=data.draw(KNOWN_RESULTS), domain=each.domain or data.draw(DOMAINS))
+        if each.result is Result.TEMPERROR
+        else each
+        for each in (spf, *dkim)
+    )
+    told = {name: records.get(name) for name in names_to_ask(author_domain, told_spf, told_dkim)}
+    told = {name: data.draw(answers()) if texts is None else texts for name, texts in told.items()}
+    dmarc = evaluate((author_domain,), told, told_spf, told_dkim)
+    assert dmarc.result is not Result.TEMPERROR
+    settled = judge_envelope(domain, told_spf, told_dkim, dmarc)
+    assert settled.answer is not Answer.UNKNOWN
+    assert finding.answer in (Answer.UNKNOWN, settled.answer)
 
 
 @given(st.lists(ADDRESSES, max_size=3), st.booleans())
@@ -165,6 +233,14 @@ def test_telling_who_it_is_from_is_total(field, ours):
     claims(field, ours)
     claimed = claimed_authserv_id(field)
     assert claimed is not None or claims(field, ours)
+
+
+@given(DISGUISES)
+@example('mx. \\"example.org\t;' + "()" * 60 + '\\"; none')
+@example("mx" + "()" * 60 + ".example.org; none")
+@example("mx.example.org" + "\x00" * 600 + "; none")
+def test_whatever_is_read_in_full_to_be_ours_is_found(field):
+    assert claims(field, OURS) or not claims_in_full(field, OURS)
 
 
 @given(FIELDS, FIELDS)

@@ -41,6 +41,8 @@ class Outcome:
     added: list[tuple[str, str]] = field(default_factory=list)
     inserted: list[tuple[int, str, str]] = field(default_factory=list)
     changed: list[tuple[int, str, str]] = field(default_factory=list)
+    recipients: list[tuple[str, ...]] = field(default_factory=list)
+    """Removed (`-`) and added (`+`, `2` with ESMTP parameters)."""
     new_sender: str | None = None
     """As in MAIL FROM; None where the sender stays."""
 
@@ -88,7 +90,8 @@ class MilterClient:
         return self._command(b"M", sender + b"\0")
 
     def rcpt(self, recipient: bytes) -> bytes:
-        return self._command(b"R", recipient + b"\0")
+        """Name a recipient; ESMTP parameters stand behind it after blanks, as in RCPT TO."""
+        return self._command(b"R", recipient.replace(b" ", b"\0") + b"\0")
 
     def helo(self, name: bytes) -> bytes:
         return self._command(b"H", name + b"\0")
@@ -122,6 +125,8 @@ class MilterClient:
                 name, value, _ = data[4:].split(b"\0")
                 index = struct.unpack("!I", data[:4])[0]
                 outcome.inserted.append((index, name.decode(), self._without_blank(value)))
+            elif code in (b"-", b"+", b"2"):
+                outcome.recipients.append((code.decode(), *data.rstrip(b"\0").decode().split("\0")))
             elif code == b"e":
                 outcome.new_sender = data.split(b"\0")[0].decode()
             elif code == b"m":

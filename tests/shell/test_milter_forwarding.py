@@ -176,13 +176,20 @@ class TestFalseResults:
         arrived = OUTSIDE.after(through(milter, OUTSIDE)).but("Subject", b"changed")
         assert RESULTS in [name for _, name, _ in through(milter, arrived, "PICKUP").changed]
 
+    @pytest.mark.parametrize("daemon_name", ["smtpd", "PICKUP"])
+    def test_nor_does_another_in_its_company(self, milter, daemon_name):
+        arrived = FORGED.after(through(milter, FORGED)).below(self.OURS)
+        changed = through(milter, arrived, daemon_name).changed
+        assert (1, RESULTS, "") in changed
+        # What comes from outside a second time is examined anew, and so its first field goes too.
+        assert ((2, RESULTS, "") in changed) is (daemon_name == "smtpd")
+
 
 class TestRewrittenSender:
     def forwarded(self, milter, mail, **changes):
         arrived = mail.after(through(milter, mail, queue_id="4OUTSIDE01z"))
-        return dataclasses.replace(
-            arrived.below(received(queue_id="4OUTSIDE01z")), recipients=(b"<dave@example.net>",), **changes
-        )
+        leaving = {"recipients": (b"<dave@example.net>",)} | changes
+        return dataclasses.replace(arrived.below(received(queue_id="4OUTSIDE01z")), **leaving)
 
     def test_authenticated_forward_leaves_with_it(self, milter):
         outcome = through(milter, self.forwarded(milter, OUTSIDE), "EGRESS", address="127.0.0.1")
@@ -231,6 +238,58 @@ class TestRewrittenSender:
         return outcome.new_sender is not None and REWRITTEN.fullmatch(outcome.new_sender)
 
 
+class TestTicketOfOtherMail:
+    """A ticket that says "authenticated" is worth nothing on mail that was changed, or that somebody else sends."""
+
+    @pytest.mark.parametrize(
+        ("daemon_name", "address"), [("PICKUP", CLIENT), ("smtpd", "127.0.0.1"), ("REINJECT", CLIENT)]
+    )
+    def test_changed_mail(self, milter, daemon_name, address):
+        arrived = OUTSIDE.after(through(milter, OUTSIDE)).but("From", b"ceo@strict.example")
+        outcome = through(milter, arrived, daemon_name, address=address)
+        ticket = milter.site.ticket(outcome)
+        assert ticket.origin.authenticated.answer is Answer.NO
+        assert ticket.is_of_changed_mail
+
+    def test_mail_whose_authentication_was_unknown_is_not_asked_about_again(self, make_milter):
+        milter = make_milter(dns={"servfail_cache_seconds": 0})
+        milter.site.dns.fail("spf.example", DnsFailure.SERVFAIL, "TXT")
+        arrived = OUTSIDE.after(through(milter, OUTSIDE)).but("Subject", b"changed")
+        outcome = through(milter, arrived, "PICKUP")
+        assert authenticated(milter, outcome) is Answer.NO
+
+    def test_another_sender_is_not_rewritten(self, milter):
+        forwarding = TestRewrittenSender()
+        for sender in (b"<alice@example.org>", b"<ceo@strict.example>"):
+            mail = forwarding.forwarded(milter, OUTSIDE, sender=sender)
+            outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
+            assert (outcome.new_sender, outcome.added_values(TAG)) == (None, ["relay"])
+
+
+class TestSendersInOurSrsDomain:
+    @pytest.mark.parametrize(
+        "sender",
+        [
+            b"<ceo@srs.example.org>",
+            b"<SRS0=aaaa=AA=x.example=y@srs.example.org>",
+            b"<ceo%srs.example.org>",
+            b"<srs.example.org!ceo>",
+            b'<"ceo@srs.example.org">',
+            b"<ceo%srs.example.org@example.org>",
+        ],
+    )
+    def test_strangers_are_refused(self, milter, sender):
+        outcome = through(milter, dataclasses.replace(FORGED, sender=sender))
+        assert outcome.text == "550 5.7.1 Nobody outside sends with a sender in this domain"
+
+    def test_a_forward_of_ours_that_comes_back_leaves_with_the_original_sender(self, milter):
+        forwarding = TestRewrittenSender()
+        rewritten = through(milter, forwarding.forwarded(milter, OUTSIDE), "EGRESS", address="127.0.0.1").new_sender
+        back = dataclasses.replace(FORGED, sender=rewritten.encode())
+        outcome = through(milter, forwarding.forwarded(milter, back), "EGRESS", address="127.0.0.1")
+        assert outcome.new_sender == "<erin@spf.example>"
+
+
 class TestRefused:
     def test_unauthenticated_forward_goes_back_to_the_mailbox(self, make_milter):
         milter = make_milter(forwarding={"unauthenticated_forward": "reject"})
@@ -251,6 +310,33 @@ class TestRefused:
         outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
         assert outcome.text.startswith("550 5.7.1 The mailbox that forwards this message may not do so.")
 
+    def test_mailbox_behind_an_alias(self, make_milter):
+        milter = make_milter(outbound_policies=[{"name": "default", "automatic_forwarding": "off"}])
+        mail = TestRewrittenSender().forwarded(milter, OUTSIDE).below((b"Delivered-To", b"games@example.org"))
+        assert through(milter, mail, "EGRESS", address="127.0.0.1").text.startswith("550 5.7.1 The mailbox")
+
+    def test_forged_sender_is_not_told(self, make_milter):
+        milter = make_milter(outbound_policies=[{"name": "default", "automatic_forwarding": "off"}])
+        mail = TestRewrittenSender().forwarded(milter, FORGED).below((b"Delivered-To", b"carol@example.org"))
+        outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
+        assert (outcome.reply, outcome.added_values(TAG)) == (b"c", ["refused"])
+        assert outcome.new_sender == "<postmaster@example.org>"
+
+    def test_copies_for_an_archive_leave(self, make_milter):
+        milter = make_milter(forwarding={"unauthenticated_forward": "reject"})
+        archive = (b"<archive@example.net> NOTIFY=NEVER",)
+        mail = dataclasses.replace(TestRewrittenSender().forwarded(milter, FORGED), recipients=archive)
+        outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
+        assert (outcome.added_values(TAG), outcome.new_sender, outcome.recipients) == (["relay"], None, [])
+
+    def test_a_sender_that_wants_no_notice_does_not_make_mail_vanish(self, make_milter):
+        milter = make_milter(forwarding={"unauthenticated_forward": "reject"})
+        silent = dataclasses.replace(FORGED, recipients=(b"<carol@example.org> NOTIFY=NEVER",))
+        mail = TestRewrittenSender().forwarded(milter, silent, recipients=(b"<dave@example.net> NOTIFY=NEVER",))
+        outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
+        assert outcome.added_values(TAG) == ["refused"]
+        assert outcome.recipients == [("-", "<dave@example.net>"), ("2", "<dave@example.net>", "NOTIFY=FAILURE")]
+
     def test_virtual_alias_is_not_the_mailbox_s_own_doing(self, make_milter):
         milter = make_milter(outbound_policies=[{"name": "default", "automatic_forwarding": "off"}])
         outcome = through(milter, TestRewrittenSender().forwarded(milter, OUTSIDE), "EGRESS", address="127.0.0.1")
@@ -269,6 +355,22 @@ class TestSrsRecipients:
         )
         bounce = dataclasses.replace(mail, sender=b"<>")
         assert through(milter, bounce, daemon_name, **options).reply == b"c"
+
+    @pytest.mark.parametrize(
+        "route",
+        [
+            "{}%srs.example.org",
+            "srs.example.org!{}",
+            "{}%srs.example.org@example.org",
+            '"{}@srs.example.org"@example.org',
+        ],
+    )
+    def test_no_way_round_leads_to_them(self, milter, route):
+        outcome = through(milter, TestRewrittenSender().forwarded(milter, OUTSIDE), "EGRESS", address="127.0.0.1")
+        local_part = outcome.new_sender.strip("<>").partition("@")[0]
+        for sender in (b"<>", b"<erin@strict.example>"):
+            mail = dataclasses.replace(FORGED, sender=sender, recipients=(f"<{route.format(local_part)}>".encode(),))
+            assert through(milter, mail).text == "550 5.7.1 SRS addresses take no routed mail"
 
     def test_forged_ones_are_refused(self, milter):
         mail = dataclasses.replace(

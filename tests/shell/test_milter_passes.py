@@ -254,7 +254,7 @@ class TestLocalMail:
         no_recipient = (b"Delivered-To", b"dave@example.org")
         mail = mail.below(no_recipient, (b"Delivered-To", b"Carol@example.org"))
         send(mail, "EGRESS", queue_id="4FORWARD01z")
-        milter.wait_for_log('reasons="arrived from outside (198.51.100.7); forwarded by Carol@example.org; ')
+        milter.wait_for_log('reasons="arrived from outside (198.51.100.7); forwarded by dave@example.org; ')
 
     def test_what_the_stranger_wrote_names_no_mailbox(self, milter, send):
         two = (b"<carol@example.org>", b"<frank@example.org>")

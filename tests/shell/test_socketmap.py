@@ -262,7 +262,7 @@ class TestReload:
         (tmp_path / "srs.secrets").write_bytes(SECRET + b"\n")
         site.write(forwarding={"srs_domain": OURS, "srs_secret_file": str(tmp_path / "srs.secrets")})
         daemon.signal(signal.SIGHUP)
-        daemon.wait_for_log("look-ups of SRS addresses need a restart")
+        daemon.wait_for_log("forwarding.srs_domain is new: that needs a restart")
 
     def test_srs_that_is_taken_away_is_not_found(self, srs_site, daemon, connect, tmp_path):
         client = connect()
@@ -283,11 +283,16 @@ def test_secrets_that_everybody_can_read_are_warned_of(srs_site, start, tmp_path
 def test_policy_and_look_ups_share_one_limit_of_connections(srs_site, start, connect, tmp_path):
     srs_site.most_files = 215
     daemon = start("policy", srs_site)
-    idle = [connect() for _ in range(15)]
+    idle = [connect()]
+
+    def has_yielded():
+        idle.append(connect())
+        return "the one idle longest was closed" in daemon.log
+
     # An idle connection yields its place after a second.
-    wait_until(lambda: _is_served(connect), timeout_seconds=20, what="a new connection is served")
-    daemon.wait_for_log("the one idle longest was closed")
+    wait_until(has_yielded, timeout_seconds=20, what="an idle connection yields its place")
     assert idle[0].is_closed()
+    wait_until(lambda: _is_served(connect), timeout_seconds=20, what="a new connection is served")
     assert Path(tmp_path / "socketmap.sock").exists()
 
 

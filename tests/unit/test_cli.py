@@ -149,7 +149,11 @@ class TestBatch:
             "ingress": "outside",
         }
         result = self.batch(run, config, line).json()[0]
-        assert result["reasons"] == ["arrived from outside (198.51.100.7)", "authentication not examined"]
+        assert result["reasons"] == [
+            "arrived from outside (198.51.100.7)",
+            "not known whether authenticated: not looked up (--dns live)",
+        ]
+        assert "forwarded" in result["not_asked"]
 
     def test_null_in_a_field_is_as_if_it_were_missing(self, run, config, mail):
         fields = ("sender", "recipients", "client_address", "helo", "sasl_username", "ingress")

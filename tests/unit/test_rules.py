@@ -116,7 +116,7 @@ class TestRestrictedSender:
 
 def test_order_is_that_of_the_rules_page():
     assert [rule_name(rule) for rule in RULES] == [
-        "forwarding_off",
+        "forwarding_refused",
         "restricted_sender",
         "delivery_status_notification",
         "sender_domain_without_mx_or_a",
@@ -145,6 +145,12 @@ class TestDeliveryStatusNotification:
     def test_what_bounce_makes_matches_whatever_its_sender(self):
         facts = message(envelope_sender="double-bounce@example.org", origin=origin(ingress=Ingress.BOUNCE))
         assert delivery_status_notification(facts, site()) == Match("high-risk", ("made by this Postfix (bounce)",))
+
+    def test_null_sender_from_outside_matches_though_a_list_gave_it_one(self):
+        match = delivery_status_notification(
+            message(origin=origin(ingress=Ingress.OUTSIDE, envelope_sender="")), site()
+        )
+        assert match == Match("high-risk", ("null reverse-path when it arrived",))
 
     def test_vacation_reply_with_null_sender_is_told_apart(self):
         fields = (("Auto-Submitted", "auto-replied"), ("From", "Alice <alice@example.org>"))

@@ -191,13 +191,13 @@ class TestReload:
             '[limits]\nrecipients_per_day = 5\n[[outbound_policies]]\nname = "default"\nover_limit = "restrict"\n'
             '[groups]\ng = ["alice@example.org"]'
         )
-        assert keep_until_restart(new, settings(), "policy", self.log) == new
+        assert keep_until_restart(new, settings(), ["policy"], self.log) == new
         assert caplog.messages == []
 
     def test_another_state_needs_a_restart_and_its_password_is_not_logged(self, caplog):
         old = settings(top='state = "redis://:s3cret@192.0.2.5/0"\n')
         new = settings("[limits]\nrecipients_per_day = 5", top='state = "redis://:0th3r@192.0.2.6/0"\n')
-        kept = keep_until_restart(new, old, "policy", self.log)
+        kept = keep_until_restart(new, old, ["policy"], self.log)
         assert (kept.state, kept.limits.recipients_per_day) == (old.state, 5)
         assert caplog.messages == [
             "state changed: that needs a restart of both daemons; the old one stays, other settings are reloaded"
@@ -206,7 +206,7 @@ class TestReload:
     @pytest.mark.parametrize("table", ["milter", "policy"])
     def test_another_socket_needs_a_restart(self, table, caplog):
         new = settings(f'[{table}]\nsocket = "inet:127.0.0.1:8899"')
-        assert keep_until_restart(new, settings(), table, self.log) == settings()
+        assert keep_until_restart(new, settings(), [table], self.log) == settings()
         assert caplog.messages == [
             f"{table}.socket changed: that needs a restart; the old socket stays, other settings are reloaded"
         ]

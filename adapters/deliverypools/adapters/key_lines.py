@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 KEYS_KEPT = 5
+_GROUP = "delivery-pools"
+"""Of the user who runs the daemons; the README makes it."""
 """The new key and the last four: what was made with those is still under way."""
 
 
@@ -39,7 +42,13 @@ def read_lines(path: str, encoding: str, parse: Callable[[str], bytes]) -> tuple
         text = Path(path).read_text(encoding)
     except FileNotFoundError:
         raise NoKeyError(f"{path}: no such file; make it with: delivery-pools keys rotate") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except PermissionError:
+        raise KeyFileError(
+            f"{path}: this user may not read it; root can allow it: chgrp {_GROUP} {path}; chmod 640 {path}"
+        ) from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise KeyFileError(f"{path}: {error}") from None
     keys = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -86,8 +95,16 @@ def _replace(path: str, keys: Sequence[bytes]) -> None:
         if owner is not None:
             os.chmod(temporary, owner.st_mode & 0o777)  # noqa: PTH101
             os.chown(temporary, owner.st_uid, owner.st_gid)
+        elif os.geteuid() == 0:
+            _let_daemons_read(temporary)
         os.replace(temporary, target)  # noqa: PTH105
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108
         raise
+
+
+def _let_daemons_read(path: str) -> None:
+    with contextlib.suppress(KeyError):
+        os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
+        os.chmod(path, 0o640)  # noqa: PTH101

@@ -3,11 +3,14 @@
 What cannot be told now (`DnsUnavailable`) is never "no". A failure is remembered for `dns.servfail_cache_seconds`;
 after that the question is asked again, so answers are right soon after DNS is. When DNS hangs, callers do not pile up:
 each waits half a second, and only a few wait for longer; the question goes on, and its answer serves the next caller.
+Strangers may make us ask for names that hang: what is cached needs no thread, and names that had an answer before have
+threads of their own.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import threading
 import time
 from collections import OrderedDict
@@ -29,9 +32,11 @@ from deliverypools.adapters.nameserver import BoundedNameserver
 from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.settings.tables import Dns
 
-_QUESTION_THREADS = 256
+_QUESTION_THREADS = 512
 """Somebody else's server that hangs holds one for `dns.timeout_seconds`."""
-_TASK_THREADS = 64
+_FAMILIAR_THREADS = 64
+"""For names that had an answer before, so that others, however many hang, do not hold them up."""
+_TASK_THREADS = 256
 _MOST_QUEUED = 1024
 """So many questions, and so many tasks, may be under way; what comes on top is told at once that it is too much."""
 _MOST_PATIENT = 16
@@ -83,6 +88,10 @@ class _Failure:
     kind: type[DnsUnavailable]
     reason: str
 
+    @property
+    def error(self) -> DnsUnavailable:
+        return self.kind(self.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -104,9 +113,11 @@ class Resolver:
         self._clock = clock
         self._servers = [BoundedNameserver(host, port, clock) for host, port in _servers(settings)]
         self._questions: Executor = ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="dns")
+        self._familiar: Executor = ThreadPoolExecutor(_FAMILIAR_THREADS, thread_name_prefix="dns-familiar")
         self._tasks: Executor = ThreadPoolExecutor(_TASK_THREADS, thread_name_prefix="dns-task")
         self._lock = threading.Lock()
         self._under_way: dict[Question, Future[Reply | _Failure]] = {}
+        self._familiar_under_way = 0
         self._tasks_under_way = 0
         self._patient = 0
         self._kept: OrderedDict[Question, _Kept] = OrderedDict()
@@ -128,18 +139,28 @@ class Resolver:
             future = None if outcome is not None else self._join_or_ask(question)
         if future is not None:
             outcome = self.wait(future, seconds, has_failed_lately=has_failed_lately)
-        if isinstance(outcome, _Failure):
-            raise outcome.kind(outcome.reason)
         assert outcome is not None  # noqa: S101  (mypy cannot see that one of the two is there)
+        if isinstance(outcome, _Failure):
+            raise outcome.error
         return outcome
 
-    def txt(self, name: str, seconds: float) -> tuple[bytes, ...]:
-        """Return the TXT records of `name`, the strings of each joined; () where there is none.
+    def start_txt(self, name: str) -> Future[tuple[bytes, ...]]:
+        """Begin to look up the TXT records of `name`, without a thread that waits; what is known is answered at once.
 
-        Raises DnsUnavailable.
+        The future gives the strings of each record joined, () where there is none; it raises DnsUnavailable. Cancelling
+        it drops an answer that nobody wants; the question goes on.
         """
-        records = self.look_up(name, "TXT", seconds).records
-        return tuple(b"".join(record.strings) for record in records if isinstance(record, TXTBase))
+        answer: Future[tuple[bytes, ...]] = Future()
+        absolute = _absolute(name)
+        if absolute is None:
+            answer.set_result(())
+            return answer
+        question = (absolute, "TXT")
+        with self._lock:
+            outcome = self._known(question)
+            under_way = self._join_or_ask(question) if outcome is None else _finished(outcome)
+        under_way.add_done_callback(functools.partial(_hand_on, answer))
+        return answer
 
     def start(
         self, function: Callable[Parameters, T], *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -190,6 +211,7 @@ class Resolver:
         """Stop; questions under way end by their own time-outs."""
         self._tasks.shutdown(wait=False, cancel_futures=True)
         self._questions.shutdown(wait=False, cancel_futures=True)
+        self._familiar.shutdown(wait=False, cancel_futures=True)
 
     def _end_task(self, _done: Future[T]) -> None:
         with self._lock:
@@ -208,26 +230,37 @@ class Resolver:
         kept = self._kept.get(question)
         return kept is not None and isinstance(kept.outcome, _Failure)
 
+    def _has_answered(self, question: Question) -> bool:
+        """Tell whether there was an answer, be it out of date by now."""
+        kept = (self._kept.get(key) for key in (question, (question[0], _ANY_TYPE)))
+        return any(each is not None and isinstance(each.outcome, Reply) for each in kept)
+
     def _join_or_ask(self, question: Question) -> Future[Reply | _Failure]:
         future = self._under_way.get(question)
         if future is not None:
             return future
-        if len(self._under_way) >= _MOST_QUEUED:
-            return _failed("too many questions under way")
+        is_familiar = self._has_answered(question)
+        familiar = self._familiar_under_way
+        if (familiar if is_familiar else len(self._under_way) - familiar) >= _MOST_QUEUED:
+            return _finished(_Failure(DnsUnavailable, "too many questions under way"))
         future = Future()
-        self._under_way[question] = future
+        threads = self._familiar if is_familiar else self._questions
         try:
-            self._questions.submit(self._answer, question, future)
+            begun = threads.submit(self._answer, question, future, is_familiar=is_familiar)
         except RuntimeError:
-            del self._under_way[question]
-            return _failed("stopping")
+            return _finished(_Failure(DnsUnavailable, "stopping"))
+        self._under_way[question] = future
+        self._familiar_under_way += is_familiar
+        # close() cancels what has not begun: who waits must hear of it.
+        begun.add_done_callback(lambda done: done.cancelled() and future.cancel())
         return future
 
-    def _answer(self, question: Question, future: Future[Reply | _Failure]) -> None:
+    def _answer(self, question: Question, future: Future[Reply | _Failure], *, is_familiar: bool) -> None:
         outcome, ttl_seconds = self._ask(question)
         with self._lock:
             self._keep(question, outcome, ttl_seconds)
-            self._under_way.pop(question, None)
+            del self._under_way[question]
+            self._familiar_under_way -= is_familiar
         future.set_result(outcome)
 
     def _ask(self, question: Question) -> tuple[Reply | _Failure, float]:
@@ -309,6 +342,27 @@ def _absolute(name: str) -> dns.name.Name | None:
         return dns.name.Name([label.encode("ascii") for label in labels] + [b""])
     except (dns.exception.DNSException, UnicodeError):
         return None
+
+
+def _texts(reply: Reply) -> tuple[bytes, ...]:
+    return tuple(b"".join(record.strings) for record in reply.records if isinstance(record, TXTBase))
+
+
+def _hand_on(answer: Future[tuple[bytes, ...]], done: Future[Reply | _Failure]) -> None:
+    """Give an answer to one of those who wait for it, in the shape that he wants."""
+    if not answer.set_running_or_notify_cancel():
+        return
+    outcome = _Failure(DnsUnavailable, "stopping") if done.cancelled() else done.result()
+    if isinstance(outcome, _Failure):
+        answer.set_exception(outcome.error)
+    else:
+        answer.set_result(_texts(outcome))
+
+
+def _finished(result: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(result)
+    return future
 
 
 def _failed(reason: str) -> Future[T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,15 +31,28 @@ def log_refusal(error: SettingsError, log: logging.Logger) -> None:
     log.error("the settings were not reloaded: those read before stay in force")
 
 
-def keep_until_restart(new: Settings, old: Settings, table: str, log: logging.Logger) -> Settings:
-    """Return the new settings with the state, and the socket of `table`, as they were: a reload cannot change them."""
+def keep_until_restart(new: Settings, old: Settings, tables: Sequence[str], log: logging.Logger) -> Settings:
+    """Return the new settings with what a reload cannot change as it was: the state, the sockets of `tables`, SRS.
+
+    Of SRS it cannot be switched on: bounces to what the milter rewrites have to find the socketmap.
+    """
+    kept: dict[str, object] = {"state": old.state}
     if new.state != old.state:
         log.error("state changed: that needs a restart of both daemons; the old one stays, other settings are reloaded")
-    socket = getattr(old, table).socket
-    if getattr(new, table).socket != socket:
-        log.error("%s.socket changed: that needs a restart; the old socket stays, other settings are reloaded", table)
-    kept = getattr(new, table).model_copy(update={"socket": socket})
-    return new.model_copy(update={"state": old.state, table: kept})
+    for table in tables:
+        socket = getattr(old, table).socket
+        if getattr(new, table).socket != socket:
+            log.error(
+                "%s.socket changed: that needs a restart; the old socket stays, other settings are reloaded", table
+            )
+        kept[table] = getattr(new, table).model_copy(update={"socket": socket})
+    if new.forwarding.srs_domain is not None and old.forwarding.srs_domain is None:
+        log.error(
+            "forwarding.srs_domain is new: that needs a restart of both daemons; no sender is rewritten until then,"
+            " other settings are reloaded"
+        )
+        kept["forwarding"] = new.forwarding.model_copy(update={"srs_domain": None})
+    return new.model_copy(update=kept)
 
 
 def load_settings(path: Path) -> Settings:

@@ -38,6 +38,6 @@ def _secret(line: str) -> bytes:
     if len(secret) < _FEWEST_CHARACTERS or _NO_TEXT.search(secret):
         raise ValueError(
             f"not a secret; a secret has at least {_FEWEST_CHARACTERS} characters, none of them a control character;"
-            " delivery-pools keys rotate makes one"
+            " delete the line, then make one with: delivery-pools keys rotate --only srs"
         )
     return secret.encode("latin-1")

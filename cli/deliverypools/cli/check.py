@@ -52,14 +52,17 @@ def _errors(settings: Settings) -> list[str]:
 def _key_errors(settings: Settings) -> Iterator[str]:
     yield from _key_file_errors(read_keys, settings.ticket_key_file)
     if settings.forwarding.srs_secret_file is not None:
-        yield from _key_file_errors(read_srs_secrets, settings.forwarding.srs_secret_file)
+        secret_file = settings.forwarding.srs_secret_file
+        yield from _key_file_errors(read_srs_secrets, secret_file)
+        if os.path.realpath(secret_file) == os.path.realpath(settings.ticket_key_file):
+            yield f"{secret_file}: is the ticket_key_file; give the secrets of SRS a file of their own"
 
 
 def _key_file_errors(read: Callable[[str], tuple[bytes, ...]], path: str) -> Iterator[str]:
     try:
         read(path)
         if is_open_to_all(path):
-            yield f"{path}: every user can read the keys; take that away: chmod o="
+            yield f"{path}: every user can read the keys; take that away: chmod o= {path}"
     except KeyFileError as error:
         yield str(error)
 

@@ -30,10 +30,11 @@ from deliverypools.core.authentication import Authentication, with_authenticatio
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.headers import Headers
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
-from deliverypools.core.rules import Decision, classify, leaving_sender
+from deliverypools.core.rules import FORWARDED, UNDECIDED, Decision, classify, leaving_sender
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings, built_in_defaults
-from deliverypools.core.srs import SenderRewriter, rewritten_sender
+from deliverypools.core.settings.values import client_ip
+from deliverypools.core.srs import SenderRewriter, sender_of
 from deliverypools.milter.collector import MessageCollector
 
 _EPILOG = """\
@@ -42,9 +43,12 @@ Without settings file and --config, built-in defaults serve: no accepted domain,
 --batch - reads JSON lines from standard input (--batch FILE from a file), each with "file" and any of "sender",
 "recipients", "client_address", "helo", "sasl_username", "ingress"; it prints one JSON object a line, in the same order.
 
+With --dns off it is not known whether a sender from outside is legitimate, whatever Authentication-Results says.
 Limits and tickets are not asked: a decision here is that of a sender within the limits. Exit status 1: a file could
 not be read, or a line not be understood; the others are decided all the same.
 """
+
+_NOT_LOOKED_UP = Finding(Answer.UNKNOWN, "not looked up (--dns live)")
 
 _FIELDS = ("sender", "recipients", "client_address", "helo", "sasl_username", "ingress")
 
@@ -228,19 +232,21 @@ def _answer(request: _Request, world: _World) -> dict[str, Any]:
     try:
         headers = read_headers(request.file)
         sender = strip_brackets(request.sender) if request.sender is not None else header_sender(headers)
+        if request.client_address and client_ip(request.client_address) is None:
+            raise ValueError(f"{request.client_address!r} is no IP address")
         mail = _Mail(sender or "", _ingress(request, sender or "", world.settings), headers)
         found = _examine(request, mail.sender, world) if mail.ingress is Ingress.OUTSIDE else Authentication()
     except OSError as error:
         return {"file": request.file, "error": error.strerror or str(error)}
     except ValueError as error:
-        # A NUL byte or a lone surrogate is in no file's name.
+        # Also: a NUL byte or a lone surrogate is in no file's name.
         return {"file": request.file, "error": str(error)}
     facts = _facts(request, mail, found, world)
     decision = classify(facts, world.settings)
     if sender is None:
         reasons = ("the message tells no sender (--sender): taken for the null reverse-path", *decision.reasons)
         decision = dataclasses.replace(decision, reasons=reasons)
-    return _result(request, facts, decision, found, sender_is_known=sender is not None)
+    return _result(request, facts, decision, found, world.settings, sender_is_known=sender is not None)
 
 
 def _ingress(request: _Request, sender: str, settings: Settings) -> Ingress:
@@ -253,7 +259,8 @@ def _ingress(request: _Request, sender: str, settings: Settings) -> Ingress:
 def _examine(request: _Request, sender: str, world: _World) -> Authentication:
     """Return what SPF, DKIM and DMARC say about a message in a file, as if it arrived now."""
     if world.authenticator is None:
-        return Authentication()
+        is_enabled = world.settings.authentication.enabled
+        return Authentication(authenticated=_NOT_LOOKED_UP if is_enabled else NOT_ASKED)
     fields, body = read_raw(request.file)
     header = HeaderFields()
     for name, value in fields:
@@ -291,13 +298,14 @@ def _facts(request: _Request, mail: _Mail, found: Authentication, world: _World)
         over_limit=NOT_ASKED,
         spam=spam_evidence(headers, settings.spam.headers),
     )
+    origin = with_authentication(origin, found)
     return MessageFacts(
         envelope_sender=sender,
         recipients=request.recipients,
         headers=headers,
-        origin=with_authentication(origin, found),
+        origin=origin,
         sender_domain_has_mx_or_address=_look_up(sender, world.sender_domains),
-        rewritten_sender=rewritten_sender(sender, world.rewriter),
+        rewritten_sender=sender_of(sender, origin, world.rewriter).rewritten if world.authenticator else None,
     )
 
 
@@ -309,10 +317,16 @@ def _look_up(sender: str, dns: SenderDomains | None) -> Finding:
 
 
 def _result(
-    request: _Request, facts: MessageFacts, decision: Decision, found: Authentication, *, sender_is_known: bool
+    request: _Request,
+    facts: MessageFacts,
+    decision: Decision,
+    found: Authentication,
+    settings: Settings,
+    *,
+    sender_is_known: bool,
 ) -> dict[str, Any]:
     is_bounce = sender_is_known and facts.has_null_sender and not is_automatic_reply(facts.headers)
-    leaves_as = leaving_sender(facts)
+    leaves_as = leaving_sender(facts, settings)
     return {
         "file": request.file,
         "pool": None if decision.refusal else decision.pool,
@@ -321,13 +335,18 @@ def _result(
         "ndr": is_bounce or is_delivery_status_report(facts.headers),
         "authentication": _authentication(found),
         "srs_sender": leaves_as if leaves_as != facts.envelope_sender else None,
-        "not_asked": list(decision.not_asked),
+        "not_asked": [*decision.not_asked, *_not_looked_up(decision, found)],
         "refused": decision.refusal is not None,
     }
 
 
+def _not_looked_up(decision: Decision, found: Authentication) -> list[str]:
+    """Return the rule that would have asked whether the sender is legitimate."""
+    return [FORWARDED] if decision.rule in (FORWARDED, UNDECIDED) and found.authenticated == _NOT_LOOKED_UP else []
+
+
 def _authentication(found: Authentication) -> dict[str, str]:
-    if found.authenticated.answer is Answer.NOT_ASKED:
+    if found.authenticated in (NOT_ASKED, _NOT_LOOKED_UP):
         return dict.fromkeys(("spf", "dkim", "dmarc"), "not_asked")
     return {"spf": found.spf.result, "dkim": found.dkim_result, "dmarc": found.dmarc.result}
 

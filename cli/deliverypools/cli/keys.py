@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -27,7 +28,8 @@ def add_to(commands: Subparsers) -> None:
         " ticket's keys, which still open the tickets of queued mail, and, where forwarding.srs_secret_file is set,"
         f" with the secrets of SRS. Bounces to rewritten senders come back for {VALID_DAYS} days: rotate SRS secrets at"
         " most once a week, or they lead nowhere. The daemons take the new keys at SIGHUP. On several hosts that"
-        " share a queue, a policy or an SRS domain, copy the files.",
+        " share a queue, a policy or an SRS domain, copy the files. A new file made by root can be read by the group"
+        " delivery-pools, if there is one.",
     )
     add_config(rotate)
     rotate.add_argument("--only", choices=("ticket", "srs"), help="rotate the keys of one file only")
@@ -39,6 +41,9 @@ def _rotate(options: argparse.Namespace) -> int:
     secret_file = settings.forwarding.srs_secret_file
     if options.only == "srs" and secret_file is None:
         print("forwarding.srs_secret_file is not set; name the file that is to hold the secrets", file=sys.stderr)
+        return FAILED
+    if secret_file is not None and os.path.realpath(secret_file) == os.path.realpath(settings.ticket_key_file):
+        print(f"{secret_file}: is the ticket_key_file; give the secrets of SRS a file of their own", file=sys.stderr)
         return FAILED
     status = OK
     if options.only != "srs":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deliverypools.core.account_names import UNREADABLE, account_name
-from deliverypools.core.addresses import domain_of, strip_brackets
+from deliverypools.core.addresses import domain_of, is_routed, strip_brackets
 from deliverypools.core.facts import Ingress
 from deliverypools.core.settings import Settings
 
@@ -36,14 +36,8 @@ class Account:
 
 
 def is_internal(recipient: str, settings: Settings) -> bool:
-    """Tell whether a recipient is one of ours: in an accepted domain, and no source route through it.
-
-    Postfix by default delivers `user%elsewhere@ours`, `elsewhere!user@ours` and `"user@elsewhere"@ours` to elsewhere
-    (allow_percent_hack, swap_bangpath, resolve_dequoted_address).
-    """
-    local_part, _, domain = strip_brackets(recipient).rpartition("@")
-    is_routed = any(character in local_part for character in "@%!")
-    return not is_routed and settings.is_accepted_domain(domain)
+    """Tell whether a recipient is one of ours: in an accepted domain, and no route through it."""
+    return not is_routed(recipient) and settings.is_accepted_domain(strip_brackets(recipient).rpartition("@")[2])
 
 
 def smtp_ingress(sasl_username: str, client_address: str, settings: Settings) -> Ingress:

@@ -51,6 +51,19 @@ def strip_brackets(address: str) -> str:
     return address[1:-1] if address.startswith("<") and address.endswith(">") else address
 
 
+def is_routed(address: str) -> bool:
+    """Tell whether an address may lead elsewhere than it says.
+
+    Postfix by default delivers `user%elsewhere@ours`, `elsewhere!user@ours` and `"user@elsewhere"@ours` to elsewhere
+    (allow_percent_hack, swap_bangpath, resolve_dequoted_address).
+    """
+    local_part, at, domain = strip_brackets(address).rpartition("@")
+    if '"' in domain:
+        # The quotes are round an address: there is no domain of its own.
+        return True
+    return any(sign in (local_part if at else domain) for sign in "@%!")
+
+
 def is_same_or_subdomain(domain: str, parent: str) -> bool:
     """Tell whether `domain` is `parent` or lies below it; both normalised."""
     return domain == parent or domain.endswith("." + parent)

@@ -72,6 +72,8 @@ class Origin:
     """Evidence of a spam verdict that was there on arrival; "" where there was none."""
     authenticated: Finding = NOT_ASKED
     """Whether the sender of mail from outside was shown to be legitimate (SPF, DKIM, DMARC)."""
+    envelope_authenticated: Finding = NOT_ASKED
+    """Whether its envelope sender was: From may be authenticated, and the envelope sender somebody else."""
     authentication_results: str = ""
     """The single results, as in "spf=pass dkim=none dmarc=none"."""
 
@@ -96,6 +98,8 @@ class MessageFacts:
     """Whether that mailbox did so by itself (~/.forward, sieve); an alias is the administrator's own word."""
     mailing_list: str = ""
     """The list of ours that the message was posted to, and that sends it on with a sender of its own."""
+    archive_copies: int = 0
+    """How many of the recipients Postfix has added (always_bcc and the like): nobody is notified about those."""
     rewritten_sender: RewrittenSender | None = None
     """The envelope sender as SRS would write it; None where it is not rewritten: no SRS, a null sender."""
 

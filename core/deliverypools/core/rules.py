@@ -19,7 +19,7 @@ from typing import Final
 
 from deliverypools.core.account_names import account_name
 from deliverypools.core.accounts import account_of
-from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address
+from deliverypools.core.addresses import domain_of, is_routed, is_same_or_subdomain, normalise_address
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
@@ -36,8 +36,8 @@ OVER_LIMIT: Final = "over_limit"
 """Rules that make a message suspicious, by name."""
 
 FORWARDED: Final = "forwarded"
-FORWARDING_OFF: Final = "forwarding_off"
-"""Rules that may refuse a message, by name."""
+FORWARDING_REFUSED: Final = "forwarding_refused"
+"""Rules about forwarded mail, by name."""
 
 REFUSED_TAG: Final = NO_POOL_NAME
 """Stands in the place of a pool's name where a message does not leave."""
@@ -52,9 +52,11 @@ class Refusal(Enum):
     """The message does not leave, and somebody is told."""
 
     TO_SENDER = "sender"
-    """Postfix returns it to the sender."""
+    """Postfix returns it to the sender, who is known to be legitimate."""
     TO_FORWARDER = "forwarder"
     """Postfix returns it to the mailbox of ours that forwards it: the sender may be forged."""
+    TO_POSTMASTER = "postmaster"
+    """Postfix returns it to postmaster: the sender may be forged, and so it is of no use to tell the mailbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,36 +121,60 @@ def restricted_sender(facts: MessageFacts, settings: Settings) -> Match | Unknow
     return Match(HIGH_RISK, (finding.evidence,), hold=policy is not None and policy.restricted_mail == "hold")
 
 
-def forwarding_off(facts: MessageFacts, settings: Settings) -> Match | None:
-    """The mailbox forwards by itself, and its outbound policy says that it must not (`automatic_forwarding`).
+def forwarding_refused(facts: MessageFacts, settings: Settings) -> Match | None:
+    """Forwarded mail that must not leave: the mailbox may not forward by itself, or the sender is not authenticated.
 
-    The message does not leave; its sender gets a non-delivery notice. Matches `~/.forward`, aliases(5) and sieve, not
-    virtual aliases, which are the administrator's own word, nor mailing lists. Mail with a null sender is not refused:
-    nobody could be told.
+    The first is `automatic_forwarding` of the mailbox's outbound policy. It is about `~/.forward`, aliases(5) and
+    sieve, not about virtual aliases, which are the administrator's own word, nor about mailing lists. The sender gets
+    a non-delivery notice if known to be legitimate, else postmaster does. The second is `unauthenticated_forward` with
+    the value `reject`, and about all mail from outside that was examined; the mailbox that forwards gets the notice,
+    postmaster where that cannot be told or would go to many. Mail with a null sender, and copies for an archive
+    (always_bcc), are not refused: nobody would be told.
     """
-    if facts.has_null_sender or not facts.is_forwarded_automatically or facts.mailing_list:
+    origin = facts.origin
+    if origin is None or facts.has_null_sender or facts.archive_copies:
         return None
+    if reason := _forbids_forwarding(facts, settings):
+        is_legitimate = origin.ingress is not Ingress.OUTSIDE or origin.authenticated.answer is Answer.YES
+        refusal = Refusal.TO_SENDER if is_legitimate else Refusal.TO_POSTMASTER
+        return Match(HIGH_RISK, (reason,), refusal=refusal)
+    if settings.forwarding.unauthenticated_forward != "reject" or _is_list_mail(facts, settings):
+        return None
+    if origin.ingress is not Ingress.OUTSIDE or origin.authenticated.answer is not Answer.NO:
+        return None
+    is_one_mailbox = facts.forwarded_by and len(facts.recipients) == 1
+    refusal = Refusal.TO_FORWARDER if is_one_mailbox else Refusal.TO_POSTMASTER
+    return Match(HIGH_RISK, (*_arrival(facts, origin), _why_not_authenticated(origin.authenticated)), refusal=refusal)
+
+
+def _forbids_forwarding(facts: MessageFacts, settings: Settings) -> str:
+    """Return why the mailbox may not forward the message by itself, "" where it may, or does not."""
+    if not facts.is_forwarded_automatically or facts.mailing_list:
+        return ""
     name = account_name(facts.forwarded_by)
     account = account_of(Ingress.OUTSIDE, name, facts.envelope_sender, settings)
     policy = policy_for(account, settings) if account else None
     if policy is None or policy.automatic_forwarding == "on":
-        return None
-    reason = f'{printable(name)} may not forward automatically (outbound policy "{policy.name}")'
-    return Match(HIGH_RISK, (reason,), refusal=Refusal.TO_SENDER)
+        return ""
+    return f'{printable(name)} may not forward automatically (outbound policy "{policy.name}")'
 
 
 def delivery_status_notification(facts: MessageFacts, _settings: Settings) -> Match | None:
     """Bounces share no address with anything they could hurt.
 
-    Matches the null reverse-path (RFC 5321 section 4.5.5), a multipart/report of a delivery status whatever its
-    sender (RFC 3464), and everything that this Postfix's bounce(8) makes. Vacation replies and other mail with a
-    null reverse-path that is no report go the same way; the reasons tell them apart.
+    Matches the null reverse-path (RFC 5321 section 4.5.5), also where a list of ours has given it a sender since; a
+    multipart/report of a delivery status whatever its sender (RFC 3464), and everything that this Postfix's bounce(8)
+    makes. Vacation replies and other mail with a null reverse-path that is no report go the same way; the reasons tell
+    them apart.
     """
     reasons = []
     if facts.origin and facts.origin.ingress is Ingress.BOUNCE:
         reasons.append("made by this Postfix (bounce)")
     if facts.has_null_sender:
         reasons.append("null reverse-path")
+    elif facts.origin and facts.origin.ingress is Ingress.OUTSIDE and not facts.origin.envelope_sender:
+        # An alias with an owner gives it a sender.
+        reasons.append("null reverse-path when it arrived")
     if is_delivery_status_report(facts.headers):
         reasons.append("multipart/report of a delivery status")
     elif reasons and is_automatic_reply(facts.headers):
@@ -244,36 +270,57 @@ def forwarded(facts: MessageFacts, settings: Settings) -> Match | Unknown | None
     if facts.origin is None:
         return Unknown(_pools_of_forwards(settings), facts.origin_problem)
     if facts.origin.ingress is Ingress.OUTSIDE:
-        return None if facts.mailing_list else _forwarded_from_outside(facts, facts.origin, settings)
+        if _is_list_mail(facts, settings):
+            return None
+        return _forwarded_from_outside(facts, facts.origin, settings)
     domain = domain_of(facts.envelope_sender)
     if settings.is_accepted_domain(domain):
         return None
     return Match(RELAY, (f"sender domain {printable(domain) or '(none)'} is not an accepted domain",))
 
 
+def _is_list_mail(facts: MessageFacts, settings: Settings) -> bool:
+    """Tell whether a list of ours sends on what a stranger posted; a sender that claimed to be ours may be forged."""
+    before = facts.origin.envelope_sender if facts.origin else ""
+    domain = domain_of(before)
+    is_strangers = bool(domain) and not settings.is_accepted_domain(domain) and not is_routed(before)
+    return bool(facts.mailing_list) and is_strangers
+
+
 def _pools_of_forwards(settings: Settings) -> tuple[str, ...]:
-    unauthenticated = settings.forwarding.unauthenticated_forward
-    pools = (RELAY, settings.forwarding.authenticated_forward_pool, HIGH_RISK if unauthenticated != RELAY else RELAY)
-    return tuple(dict.fromkeys(pools))
+    """Return the pools by which a message from outside may leave, before it is known whether it is authenticated."""
+    unauthenticated = RELAY if settings.forwarding.unauthenticated_forward == "relay" else HIGH_RISK
+    return tuple(dict.fromkeys((RELAY, settings.forwarding.authenticated_forward_pool, unauthenticated)))
 
 
-def _forwarded_from_outside(facts: MessageFacts, origin: Origin, settings: Settings) -> Match | Unknown:
+def _arrival(facts: MessageFacts, origin: Origin) -> tuple[str, ...]:
     reasons = [f"arrived from outside ({origin.client_address or 'unknown client'})"]
     if facts.forwarded_by:
         reasons.append(f"forwarded by {printable(facts.forwarded_by)}")
-    answer, evidence = origin.authenticated.answer, origin.authenticated.evidence
-    if answer is Answer.YES:
-        return _authenticated_forward(facts, (*reasons, f"authenticated: {evidence}"), settings)
-    if answer is Answer.UNKNOWN and _is_authentication_decisive(facts, settings):
-        return Unknown(_pools_of_forwards(settings), _why_not_authenticated(origin.authenticated))
-    because = (*reasons, _why_not_authenticated(origin.authenticated))
-    match settings.forwarding.unauthenticated_forward:
-        case "relay":
-            return Match(RELAY, because)
-        case "high-risk":
-            return Match(HIGH_RISK, because)
-        case "reject":
-            return Match(HIGH_RISK, because, refusal=Refusal.TO_FORWARDER)
+    return tuple(reasons)
+
+
+def _forwarded_from_outside(facts: MessageFacts, origin: Origin, settings: Settings) -> Match | Unknown:
+    reasons = _arrival(facts, origin)
+    authenticated = origin.authenticated
+    if authenticated.answer is Answer.YES:
+        return _authenticated_forward(facts, origin, (*reasons, f"authenticated: {authenticated.evidence}"), settings)
+    why = _why_not_authenticated(authenticated)
+    if authenticated.answer is Answer.UNKNOWN and _is_authentication_decisive(facts, settings):
+        return Unknown(_pools_of_forwards(settings), why)
+    if facts.archive_copies:
+        # With others it cannot be told apart, and an archive should take it all.
+        only_copies = facts.archive_copies == len(facts.recipients)
+        return Match(RELAY if only_copies else _unauthenticated_pool(authenticated, settings), (*reasons, why))
+    return Match(_unauthenticated_pool(authenticated, settings), (*reasons, why))
+
+
+def _unauthenticated_pool(authenticated: Finding, settings: Settings) -> str:
+    """Return the pool of forwarded mail that is not authenticated; what was to be refused got past that rule."""
+    asked = settings.forwarding.unauthenticated_forward
+    if asked == "reject" and authenticated.answer is Answer.NOT_ASKED:
+        return RELAY
+    return RELAY if asked == "relay" else HIGH_RISK
 
 
 def _why_not_authenticated(finding: Finding) -> str:
@@ -286,7 +333,15 @@ def _why_not_authenticated(finding: Finding) -> str:
             return f"not authenticated: {finding.evidence}"
 
 
-def _authenticated_forward(facts: MessageFacts, reasons: tuple[str, ...], settings: Settings) -> Match:
+def _authenticated_forward(
+    facts: MessageFacts, origin: Origin, reasons: tuple[str, ...], settings: Settings
+) -> Match | Unknown:
+    envelope = origin.envelope_authenticated
+    if envelope.answer is Answer.UNKNOWN and _is_authentication_decisive(facts, settings):
+        return Unknown(_pools_of_forwards(settings), f"not known whether its sender is: {envelope.evidence}")
+    if envelope.answer is not Answer.YES:
+        # It would leave, or bounces to it would, in the name of somebody who has not sent it.
+        return Match(RELAY, (*reasons, f"but not its envelope sender: {envelope.evidence or 'no domain'}"))
     rewritten = facts.rewritten_sender
     if rewritten is None:
         return Match(settings.forwarding.authenticated_forward_pool, reasons)
@@ -295,12 +350,13 @@ def _authenticated_forward(facts: MessageFacts, reasons: tuple[str, ...], settin
     return Match(settings.forwarding.authenticated_forward_pool, (*reasons, "sender rewritten (SRS)"))
 
 
-def leaving_sender(facts: MessageFacts) -> str:
+def leaving_sender(facts: MessageFacts, settings: Settings) -> str:
     """Return the envelope sender with which a message leaves: rewritten (SRS) where it is an authenticated forward."""
     origin, rewritten = facts.origin, facts.rewritten_sender
-    if origin is None or origin.ingress is not Ingress.OUTSIDE or facts.mailing_list:
+    if origin is None or origin.ingress is not Ingress.OUTSIDE or _is_list_mail(facts, settings):
         return facts.envelope_sender
-    if rewritten is None or rewritten.problem or origin.authenticated.answer is not Answer.YES:
+    is_proved = origin.authenticated.answer is Answer.YES and origin.envelope_authenticated.answer is Answer.YES
+    if rewritten is None or rewritten.problem or not is_proved:
         return facts.envelope_sender
     return rewritten.address
 
@@ -312,13 +368,13 @@ def _is_authentication_decisive(facts: MessageFacts, settings: Settings) -> bool
 
 def default(facts: MessageFacts, _settings: Settings) -> Match:
     """Mail of our own users and mailing lists that gave no cause for anything else."""
-    if facts.mailing_list:
+    if facts.mailing_list and facts.origin and facts.origin.ingress is Ingress.OUTSIDE:
         return Match(NORMAL, (f"sent on by the mailing list {printable(facts.mailing_list)}", "no other rule matched"))
     return Match(NORMAL, ("no other rule matched",))
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    forwarding_off,  # it must not leave, by no pool
+    forwarding_refused,  # it must not leave, by no pool
     restricted_sender,  # whatever it sends, and the only rule that may hold mail
     delivery_status_notification,  # all NDRs, whatever else they are
     sender_domain_without_mx_or_a,  # whatever its spam or limit verdict

@@ -13,8 +13,8 @@ from typing import Final
 
 import srslib
 
-from deliverypools.core.addresses import normalise_domain, strip_brackets
-from deliverypools.core.facts import RewrittenSender
+from deliverypools.core.addresses import normalise_address, normalise_domain, strip_brackets
+from deliverypools.core.facts import Origin, RewrittenSender
 
 VALID_DAYS: Final = 21
 """As long as with postsrsd: no server tries to deliver for longer, so that no bounce comes later."""
@@ -148,13 +148,45 @@ class SenderRewriter:
             raise Tampered("leads to what is no address")
         return f"{_quoted(local_part)}@{domain}"
 
+    def leads_round(self, address: str) -> bool:
+        """Tell whether Postfix may read an address as one in our SRS domain, though that is not where it says it goes.
+
+        By default it takes `user%domain`, `domain!user` and `"user@domain"` of a domain of its own, or of none, for
+        `user@domain`. Neither a bounce nor a sender of ours looks like that.
+        """
+        path = _without_route(address)
+        local_part, at, domain = path.rpartition("@")
+        hidden = (local_part if at and '"' not in domain else path).replace('"', "").replace("\\", "").lower()
+        return any(sign in hidden for sign in "@%!") and self._domain in hidden
+
+    def is_in_domain(self, address: str) -> bool:
+        """Tell whether an address lies in our SRS domain, whatever its local part."""
+        return normalise_domain(_split(address)[1]) == self._domain
+
+
+def srs_sender_refusal(envelope_sender: str, rewriter: SenderRewriter) -> str | None:
+    """Return the SMTP reply that refuses a sender from outside in our SRS domain; None: no objection.
+
+    Only what we rewrote can have such a sender, and come back to us from where it was forwarded. Any other would leave
+    again in our name.
+    """
+    if rewriter.is_in_domain(envelope_sender) or rewriter.leads_round(envelope_sender):
+        try:
+            rewriter.reverse(envelope_sender)
+        except SrsError:
+            return "550 5.7.1 Nobody outside sends with a sender in this domain"
+    return None
+
 
 def srs_refusal(recipient: str, envelope_sender: str, rewriter: SenderRewriter) -> str | None:
     """Return the SMTP reply that refuses a recipient, with its enhanced status code (RFC 3463); None: no objection.
 
-    Only bounces may go to an SRS address of ours. Whatever is none is not judged here: it may well be a mailbox.
+    Only bounces may go to an SRS address of ours, and only straight there. Whatever is none is not judged here: it may
+    well be a mailbox.
     No code is 5.1.Y: Postfix, which asks by its sender restrictions, would turn that into one about the sender.
     """
+    if rewriter.leads_round(recipient):
+        return "550 5.7.1 SRS addresses take no routed mail"
     try:
         rewriter.reverse(recipient)
     except NotSrs:
@@ -168,17 +200,42 @@ def srs_refusal(recipient: str, envelope_sender: str, rewriter: SenderRewriter) 
     return None
 
 
-def rewritten_sender(envelope_sender: str, rewriter: SenderRewriter | None) -> RewrittenSender | None:
-    """Return an envelope sender as SRS would write it; None where none is rewritten: the null sender, no SRS.
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """An envelope sender that is about to leave."""
 
-    A sender that was rewritten before stays as it is: a requeue comes by here again.
+    original: str
+    """Without what SRS of ours has made of it."""
+    rewritten: RewrittenSender | None = None
+    """What SRS makes of it; None where nothing is rewritten: no SRS, the null sender."""
+    has_changed: bool = False
+    """Whether it is not the one that the message arrived with: nobody has examined it."""
+
+
+def sender_of(envelope_sender: str, origin: Origin | None, rewriter: SenderRewriter | None) -> Sender:
+    """Return an envelope sender as it was, and as it is to be.
+
+    A sender that an earlier egress pass has rewritten stays so; one that came in rewritten (a forward of ours that came
+    back) is taken back first.
     """
-    if rewriter is None or not envelope_sender:
-        return None
+    original = original_sender(envelope_sender, rewriter)
+    if not original or origin is None:
+        return Sender(original)
+    if _folded(original) != _folded(original_sender(origin.envelope_sender, rewriter)):
+        return Sender(original, has_changed=True)
+    if rewriter is None:
+        return Sender(original)
+    if is_rewritten_already(envelope_sender, origin, rewriter):
+        return Sender(original, RewrittenSender(envelope_sender))
+    return Sender(original, rewritten_sender(original, rewriter))
+
+
+def rewritten_sender(envelope_sender: str, rewriter: SenderRewriter) -> RewrittenSender:
+    """Return an envelope sender as SRS writes it, or why it cannot be."""
     rewritten = rewriter.forward(envelope_sender)
-    return (
-        RewrittenSender(problem=rewritten.reason) if isinstance(rewritten, NotRewritten) else RewrittenSender(rewritten)
-    )
+    if isinstance(rewritten, NotRewritten):
+        return RewrittenSender(problem=rewritten.reason)
+    return RewrittenSender(rewritten)
 
 
 def original_sender(envelope_sender: str, rewriter: SenderRewriter | None) -> str:
@@ -189,6 +246,20 @@ def original_sender(envelope_sender: str, rewriter: SenderRewriter | None) -> st
         return rewriter.reverse(envelope_sender)
     except SrsError:
         return envelope_sender
+
+
+def is_rewritten_already(envelope_sender: str, origin: Origin, rewriter: SenderRewriter | None) -> bool:
+    """Tell whether we have rewritten the sender of a message since it arrived: a requeue comes by here again."""
+    return (
+        rewriter is not None
+        and rewriter.is_ours(envelope_sender)
+        and _folded(envelope_sender) != _folded(origin.envelope_sender)
+    )
+
+
+def _folded(address: str) -> str:
+    """Return an address as it is compared; quotes that it does not need do not count."""
+    return normalise_address(address).replace('"', "")
 
 
 class _StrictSrs(srslib.SRS):

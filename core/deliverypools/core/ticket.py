@@ -134,6 +134,12 @@ class Ticket:
     recipient_digests: frozenset[str] = frozenset()
     only_recipient: str = ""
     """The one recipient of ours that a message was accepted for; "" where there were others."""
+    results_digest: str = ""
+    """Of the Authentication-Results field that we wrote; "" where there is none."""
+    asks_for_silence: bool = False
+    """Whether the sender wanted no notice about some recipient (NOTIFY=NEVER, RFC 3461 section 4.1)."""
+    is_of_changed_mail: bool = False
+    """Whether the message was changed when it was sent on, so that it may be anything: no mailbox answers for it."""
     pool: str = ""
     """The decision of the last egress pass, "" before the first."""
     rule: str = ""
@@ -162,6 +168,9 @@ class Ticket:
             "m": self.internal_count,
             "u": self.only_recipient,
             "r": sorted(self.recipient_digests),
+            "a": self.results_digest,
+            "z": self.asks_for_silence,
+            "k": self.is_of_changed_mail,
             "d": [self.pool, self.rule],
         }
         if origin is None:
@@ -176,6 +185,7 @@ class Ticket:
                 "x": origin.spam,
                 "h": origin.helo_name,
                 "e": [origin.authenticated.answer.value, origin.authenticated.evidence, origin.authentication_results],
+                "w": [origin.envelope_authenticated.answer.value, origin.envelope_authenticated.evidence],
             }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -204,6 +214,10 @@ class Ticket:
                 internal_count=int(values.get("m", 0)),
                 only_recipient=str(values.get("u", "")),
                 recipient_digests=frozenset(map(str, values["r"])),
+                results_digest=str(values.get("a", "")),
+                is_of_changed_mail=bool(values.get("k", False)),
+                # An earlier version did not ask: it may have wanted that.
+                asks_for_silence=bool(values.get("z", True)),
                 pool=str(pool),
                 rule=str(rule),
             )
@@ -217,6 +231,7 @@ def _origin(values: Mapping[str, Any]) -> Origin:
     answer, evidence = values["l"]
     # An earlier version did not ask for it.
     authenticated, why, results = values.get("e", (Answer.NOT_ASKED, "", ""))
+    envelope, why_envelope = values.get("w", (Answer.NOT_ASKED, ""))
     return Origin(
         ingress=Ingress(values["i"]),
         account=str(values["a"]),
@@ -226,8 +241,16 @@ def _origin(values: Mapping[str, Any]) -> Origin:
         spam=str(values["x"]),
         helo_name=str(values.get("h", "")),
         authenticated=Finding(Answer(authenticated), str(why)),
+        envelope_authenticated=Finding(Answer(envelope), str(why_envelope)),
         authentication_results=str(results),
     )
+
+
+def field_digest(value: str) -> str:
+    """Return a digest of a header field's value; white space does not count, as transports fold and refold."""
+    digest = _new_hash()
+    digest.update("".join(value.split()).encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def recipient_digest(ticket_id: str, address: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from deliverypools.core.authentication import Authentication
 from deliverypools.core.authentication.results_field import render
 from deliverypools.core.facts import Answer, Ingress, Origin
-from deliverypools.core.ticket import TicketError
+from deliverypools.core.ticket import TicketError, field_digest
 from deliverypools.milter.collector import RESULTS_HEADER, CollectedMessage
 from deliverypools.milter.services import Services
 
@@ -21,10 +21,18 @@ def origin_to_ask_again(ticket_values: Sequence[str], services: Services) -> Ori
     for value in ticket_values[:1]:
         with contextlib.suppress(TicketError):
             origin = services.sealer.open(value).origin
-            is_from_outside = origin is not None and origin.ingress is Ingress.OUTSIDE
-            if origin is not None and is_from_outside and origin.authenticated.answer is Answer.UNKNOWN:
+            if origin is not None and origin.ingress is Ingress.OUTSIDE and _is_open(origin):
                 return origin
     return None
+
+
+def _is_open(origin: Origin) -> bool:
+    return Answer.UNKNOWN in (origin.authenticated.answer, origin.envelope_authenticated.answer)
+
+
+def results_digest(found: Authentication | None, services: Services) -> str:
+    """Return the digest of the field that `results_field` makes, "" where there is none."""
+    return next((field_digest(value) for _, value in (results_field(found, services) if found else ())), "")
 
 
 def results_field(found: Authentication, services: Services) -> tuple[tuple[str, str], ...]:
@@ -35,6 +43,9 @@ def results_field(found: Authentication, services: Services) -> tuple[tuple[str,
     return ((RESULTS_HEADER, render(authserv_id, found)),)
 
 
-def false_results(message: CollectedMessage) -> tuple[tuple[str, int], ...]:
-    """Return the Authentication-Results fields that claim to be ours, and so have to go."""
-    return tuple((RESULTS_HEADER, number) for number in message.claims)
+def false_results(message: CollectedMessage, ours: str = "") -> tuple[tuple[str, int], ...]:
+    """Return the Authentication-Results fields that claim to be ours, and so have to go.
+
+    `ours` is the digest of the one that we wrote when the message arrived: that stays.
+    """
+    return tuple((RESULTS_HEADER, number) for number, digest in message.claims if digest != (ours or None))

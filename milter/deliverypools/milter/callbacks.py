@@ -140,7 +140,7 @@ class PoolMilter(Milter.Base):
     @Milter.noreply
     @guarded
     def eoh(self) -> int:
-        """Begin to examine signatures: their keys are looked up while the body comes."""
+        """Begin to examine signatures, and to look up their keys."""
         if self._is_egress and self._collector:
             self._ask_again(self._collector.ticket_values)
         if self._examination:
@@ -167,11 +167,11 @@ class PoolMilter(Milter.Base):
 
     @Milter.noreply
     @guarded
-    def envrcpt(self, recipient: str, *_parameters: str) -> int:
+    def envrcpt(self, recipient: str, *parameters: str) -> int:
         """Take a recipient."""
         if self._collector is None:
             return Milter.CONTINUE
-        self._collector.add_recipient(recipient)
+        self._collector.add_recipient(recipient, parameters)
         if self._look_up is None and self._decides and self._collector.envelope_sender:
             # Not before a recipient was accepted: strangers must not make us look up whatever they say in MAIL FROM.
             sender = original_sender(self._collector.envelope_sender, self.services.rewriter)
@@ -189,7 +189,8 @@ class PoolMilter(Milter.Base):
     def header(self, name: str, value: str) -> int:
         """Take a header field."""
         if self._collector:
-            self._fields.add(name, value if self._has_leading_space else f" {value}")
+            if self._examination or self._is_egress:
+                self._fields.add(name, value if self._has_leading_space else f" {value}")
             self._collector.add_header(name, value.removeprefix(" "))
         return Milter.CONTINUE
 
@@ -277,7 +278,7 @@ class PoolMilter(Milter.Base):
     def _ask_again(self, ticket_values: Sequence[str]) -> None:
         origin = origin_to_ask_again(ticket_values, self.services)
         if origin is not None:
-            self._examination = self.services.authenticator.examine(
+            self._examination = self.services.authenticator.examine_again(
                 client_address=origin.client_address,
                 helo_name=origin.helo_name,
                 envelope_sender=origin.envelope_sender,
@@ -302,6 +303,9 @@ class PoolMilter(Milter.Base):
             self.addheader(name, blank + value)
         if verdict.new_sender:
             self.chgfrom(f"<{verdict.new_sender}>")
+        for recipient in verdict.notify_of_failure:
+            self.delrcpt(f"<{recipient}>")
+            self.addrcpt(f"<{recipient}>", "NOTIFY=FAILURE")
         if verdict.hold:
             self.quarantine(verdict.hold)
 

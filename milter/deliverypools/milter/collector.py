@@ -26,6 +26,7 @@ _MOST_FIELD_CHARACTERS = 4000
 _MOST_TICKET_CHARACTERS = 100_000
 _MOST_TICKETS = 2
 _MOST_CLAIMS = 1000
+_MOST_RESULTS_FIELDS = 100
 _MOST_RECIPIENTS = 100_000
 _MOST_SUBJECT_CHARACTERS = 100
 
@@ -54,8 +55,10 @@ class CollectedMessage:
     """How many tag headers it has: all forged, or of an earlier pass."""
     tickets: int
     ticket_values: tuple[str, ...]
-    claims: tuple[int, ...] = ()
-    """Which Authentication-Results fields, counted from 1, claim to be ours."""
+    claims: tuple[tuple[int, str], ...] = ()
+    """Which Authentication-Results fields, counted from 1, claim to be ours, each with a digest of its value."""
+    silent_recipients: tuple[str, ...] = ()
+    """Those about whom no notice of failure is wanted (NOTIFY=NEVER, or SUCCESS alone; RFC 3461 section 4.1)."""
     sasl_username: str
     queue_id: str
     body_start: bytes = b""
@@ -99,7 +102,8 @@ class MessageCollector:
         self._ticket_values: list[str] = []
         self._authserv_id = authserv_id
         self._results = 0
-        self._claims: list[int] = []
+        self._claims: list[tuple[int, str]] = []
+        self._silent: list[str] = []
         self._binder = Binder()
         self._keep_body_start = keep_body_start
         self._body_start = bytearray()
@@ -110,10 +114,14 @@ class MessageCollector:
         """The ticket headers so far, the first ones."""
         return tuple(self._ticket_values)
 
-    def add_recipient(self, address: str) -> None:
-        """Take a recipient that Postfix has accepted."""
-        if len(self._recipients) < _MOST_RECIPIENTS:
-            self._recipients.append(strip_brackets(address))
+    def add_recipient(self, address: str, parameters: Iterable[str] = ()) -> None:
+        """Take a recipient that Postfix has accepted, with its ESMTP parameters."""
+        if len(self._recipients) >= _MOST_RECIPIENTS:
+            return
+        self._recipients.append(strip_brackets(address))
+        notify = next((text[7:].upper() for text in parameters if text[:7].upper() == "NOTIFY="), "")
+        if notify and "FAILURE" not in notify:
+            self._silent.append(strip_brackets(address))
 
     def add_header(self, name: str, value: str) -> None:
         """Take a header field."""
@@ -129,13 +137,19 @@ class MessageCollector:
                 self._ticket_values.append(value[:_MOST_TICKET_CHARACTERS])
         elif lower == RESULTS_HEADER.lower():
             self._results += 1
-            if self._authserv_id and len(self._claims) < _MOST_CLAIMS and claims(value, self._authserv_id):
-                self._claims.append(self._results)
+            if self._authserv_id and self._claims_ours(value, self._authserv_id):
+                self._claims.append((self._results, ticket.field_digest(value)))
         elif lower in self._wanted:
             if len(self._fields) < _MOST_FIELDS:
                 self._fields.append((name, value[:_MOST_FIELD_CHARACTERS]))
             else:
                 self._is_complete = False
+
+    def _claims_ours(self, value: str, authserv_id: str) -> bool:
+        if len(self._claims) >= _MOST_CLAIMS:
+            return False
+        # Nothing honest has so many fields: what is not looked at counts.
+        return self._results > _MOST_RESULTS_FIELDS or claims(value, authserv_id)
 
     def add_body(self, chunk: bytes) -> bool:
         """Take a part of the body; tell whether more of it is wanted."""
@@ -162,6 +176,7 @@ class MessageCollector:
             tickets=self._tickets,
             ticket_values=self.ticket_values,
             claims=tuple(self._claims),
+            silent_recipients=tuple(self._silent),
             sasl_username=self.sasl_username,
             queue_id=queue_id,
             body_start=bytes(self._body_start),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from deliverypools.core.account_names import account_name
-from deliverypools.core.accounts import UNKNOWN_USER_ID, Account, account_of, user_account
+from deliverypools.core.accounts import UNKNOWN_USER_ID, Account, account_of, is_internal, user_account
+from deliverypools.core.addresses import domain_of, normalise_domain
 from deliverypools.core.facts import Answer, Finding, Ingress, Origin
 from deliverypools.core.limits import Charge, charge_for
 from deliverypools.core.received import fields_above, own_received
+from deliverypools.core.settings import Settings
 from deliverypools.core.ticket import Ticket
 from deliverypools.milter.accounting import Counted, account_behind, count_once, restricted
 from deliverypools.milter.collector import CollectedMessage, Connection
@@ -21,17 +23,26 @@ class SentOn:
 
     mailbox: str = ""
     """The mailbox of ours that forwarded it; "" where none did, or none can be told."""
-    is_automatic: bool = False
-    """Whether the mailbox itself did (~/.forward, sieve), and no alias."""
+    automatic: str = ""
+    """The mailbox of ours that did so by itself (~/.forward, sieve) according to local(8) or sieve."""
     user_id: int | None = None
     """The user who called sendmail(1)."""
 
 
-def sent_on_by(ticket: Ticket, message: CollectedMessage, connection: Connection) -> SentOn:
+def sent_on_by(ticket: Ticket, message: CollectedMessage, connection: Connection, settings: Settings) -> SentOn:
     """Return by whom a message was sent on."""
-    confirmed = _confirmed_mailbox(ticket, message, connection)
-    mailbox = confirmed or _only_mailbox_outside(ticket)
-    return SentOn(mailbox, bool(confirmed), _calling_user(ticket, message, connection))
+    written = _written_here(ticket, message, connection, settings)
+    # Behind an alias it is not the recipient that we accepted. local(8) writes the truth; what sendmail(1) hands over,
+    # its user may have written.
+    charged = written and (not ticket.resent_queue_id or ticket.accepted_recipient(written))
+    mailbox = written if charged else _only_mailbox_outside(ticket)
+    if ticket.is_of_changed_mail:
+        mailbox = ""
+    return SentOn(
+        mailbox=mailbox,
+        automatic=written,
+        user_id=_calling_user(ticket, message, connection),
+    )
 
 
 def restricted_here(ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services) -> Finding:
@@ -107,13 +118,18 @@ def _calling_user(ticket: Ticket, message: CollectedMessage, connection: Connect
     return None
 
 
-def _confirmed_mailbox(ticket: Ticket, message: CollectedMessage, connection: Connection) -> str:
-    """Return the mailbox that forwarded: a recipient we accepted, confirmed by what local(8) or sieve wrote."""
+def _written_here(ticket: Ticket, message: CollectedMessage, connection: Connection, settings: Settings) -> str:
+    """Return the mailbox of ours that local(8) or sieve wrote down last, when it sent the message on."""
     names = ("Delivered-To", "X-Sieve-Redirected-From")
-    for value in fields_above(message.headers, names, connection.hostname, ticket.first_queue_id):
-        if ticket.accepted_recipient(value.strip()):
-            return value.strip()
-    return ""
+    values = fields_above(message.headers, names, connection.hostname, ticket.first_queue_id)
+    return next((value.strip() for value in values if _is_mailbox(value.strip(), ticket, connection, settings)), "")
+
+
+def _is_mailbox(address: str, ticket: Ticket, connection: Connection, settings: Settings) -> bool:
+    if ticket.accepted_recipient(address) or is_internal(address, settings):
+        return True
+    # local(8) serves domains that nobody sends from: Postfix's own names.
+    return domain_of(address) in {normalise_domain(connection.hostname), "localhost"}
 
 
 def _only_mailbox_outside(ticket: Ticket) -> str:

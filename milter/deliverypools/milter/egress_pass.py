@@ -14,7 +14,7 @@ from deliverypools.core.mailing_lists import list_posted_to
 from deliverypools.core.received import own_received
 from deliverypools.core.records import EGRESS_PASS
 from deliverypools.core.rules import (
-    FORWARDING_OFF,
+    FORWARDING_REFUSED,
     NORMAL,
     REFUSED_TAG,
     SPAM,
@@ -25,7 +25,7 @@ from deliverypools.core.rules import (
     classify,
     leaving_sender,
 )
-from deliverypools.core.srs import original_sender, rewritten_sender
+from deliverypools.core.srs import is_rewritten_already, sender_of
 from deliverypools.core.ticket import Ticket, TicketError
 from deliverypools.milter.accounting import account_behind, note_spam
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
@@ -37,6 +37,8 @@ from deliverypools.milter.verdict import Reply, Verdict, log_line
 
 EGRESS = "EGRESS"
 """milter_macro_daemon_name of the listener behind the hop."""
+
+_CHANGED = Finding(Answer.NO, "changed since it arrived")
 
 _logger = logging.getLogger(__name__)
 
@@ -57,21 +59,25 @@ def egress_pass(
         ticket = dataclasses.replace(ticket, origin=with_authentication(ticket.origin, found))
     sent_on = SentOn()
     if not problem:
-        sent_on = sent_on_by(ticket, message, connection)
+        sent_on = sent_on_by(ticket, message, connection, services.settings)
         ticket = dataclasses.replace(ticket, origin=with_count(ticket, message, sent_on, services))
     origin = None if problem else ticket.origin
+    sender = sender_of(message.envelope_sender, origin, services.rewriter)
+    if origin is not None and sender.has_changed:
+        origin = dataclasses.replace(origin, envelope_authenticated=_CHANGED)
     facts = MessageFacts(
-        envelope_sender=original_sender(message.envelope_sender, services.rewriter),
+        envelope_sender=sender.original,
         recipients=message.recipients,
         headers=message.headers,
         origin=origin,
         origin_problem=problem or ticket.origin_problem,
         account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
         sender_domain_has_mx_or_address=sender_domain,
-        forwarded_by=sent_on.mailbox,
-        is_forwarded_automatically=sent_on.is_automatic,
+        forwarded_by=sent_on.automatic or sent_on.mailbox,
+        is_forwarded_automatically=bool(sent_on.automatic),
         mailing_list=_mailing_list(origin, message, ticket, services),
-        rewritten_sender=rewritten_sender(message.envelope_sender, services.rewriter),
+        archive_copies=0 if ticket.asks_for_silence else len(message.silent_recipients),
+        rewritten_sender=sender.rewritten,
     )
     decision = classify(facts, services.settings)
     if decision.pool is not None:
@@ -89,27 +95,36 @@ def egress_pass(
     verdict = verdict_of(decision, message, ticket.origin, services)
     if verdict.reply is not Reply.CONTINUE:
         return verdict
-    verdict = dataclasses.replace(verdict, new_sender=_new_sender(facts, decision, message, services))
+    verdict = dataclasses.replace(
+        verdict,
+        new_sender=_new_sender(facts, decision, message, services),
+        notify_of_failure=message.silent_recipients if decision.refusal and not services.settings.shadow else (),
+    )
     fresh = dataclasses.replace(ticket, binding=message.binding, pool=decision.pool or "", rule=decision.rule)
     return dataclasses.replace(verdict, add=(*verdict.add, (tickets.HEADER, services.sealer.seal(fresh))))
 
 
 def _mailing_list(origin: Origin | None, message: CollectedMessage, ticket: Ticket, services: Services) -> str:
-    if origin is None:
+    if origin is None or message.headers.first("X-Sieve-Redirected-From") is not None:
         return ""
-    return list_posted_to(origin, message.envelope_sender, ticket.accepted_recipient, services.settings)
+    before = origin.envelope_sender
+    return list_posted_to(message.envelope_sender, before, ticket.accepted_recipient, services.settings)
 
 
 def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services) -> str:
     """Return the envelope sender that replaces the message's, "" if that stays."""
-    if services.settings.shadow:
+    if services.settings.shadow or facts.origin is None:
         return ""
-    if decision.refusal is Refusal.TO_FORWARDER:
-        return facts.forwarded_by or f"postmaster@{services.settings.accepted_domains[0]}"
-    # What could not be decided in time leaves as it is.
-    sender = facts.envelope_sender if decision.rule == UNDECIDED else leaving_sender(facts)
-    is_rewritten_already = facts.envelope_sender != message.envelope_sender
-    return "" if is_rewritten_already or sender == message.envelope_sender else sender
+    match decision.refusal:
+        case Refusal.TO_FORWARDER:
+            return facts.forwarded_by
+        case Refusal.TO_POSTMASTER:
+            return f"postmaster@{services.settings.accepted_domains[0]}"
+    if is_rewritten_already(message.envelope_sender, facts.origin, services.rewriter):
+        return ""
+    # What could not be decided in time leaves as it came.
+    sender = facts.envelope_sender if decision.rule == UNDECIDED else leaving_sender(facts, services.settings)
+    return "" if sender == message.envelope_sender else sender
 
 
 def recorded(
@@ -179,7 +194,7 @@ def verdict_of(
 
 
 def _refusal_text(decision: Decision, services: Services) -> str:
-    if decision.rule == FORWARDING_OFF:
+    if decision.rule == FORWARDING_REFUSED and decision.refusal is Refusal.TO_SENDER:
         contact = printable(services.settings.alerts.contact_address(services.settings.accepted_domains))
         return f"The mailbox that forwards this message may not do so. Ask {contact}".replace("%", "")
     return "The sender of this message could not be authenticated, so that it is not forwarded"

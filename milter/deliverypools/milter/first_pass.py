@@ -17,7 +17,7 @@ from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
 from deliverypools.core.reports import refused_in_notice, spam_evidence
 from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.rules import RESTRICTED_SENDER
-from deliverypools.core.srs import srs_refusal
+from deliverypools.core.srs import srs_refusal, srs_sender_refusal
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
 from deliverypools.milter.accounting import (
     account_behind,
@@ -28,7 +28,7 @@ from deliverypools.milter.accounting import (
     restriction_on,
     restriction_on_sender,
 )
-from deliverypools.milter.authenticating import false_results, results_field
+from deliverypools.milter.authenticating import false_results, results_digest, results_field
 from deliverypools.milter.collector import RESULTS_HEADER, TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.decision_log import decision_record
 from deliverypools.milter.services import Services
@@ -59,14 +59,17 @@ def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdic
     return Verdict(reply=Reply.REJECT, text=text, log=log)
 
 
-def refuse_srs_recipients(message: CollectedMessage, services: Services) -> Verdict | None:
-    """Refuse what is sent to an SRS address and is no bounce, or to one that is expired or forged.
+def refuse_srs_recipients(message: CollectedMessage, connection: Connection, services: Services) -> Verdict | None:
+    """Refuse what is sent to an SRS address and is no bounce, and strangers that send with an SRS address of ours.
 
-    The policy service does so at RCPT TO; this is for services that do not ask it, and for sendmail(1).
+    The policy service does so at RCPT TO; this is for services that do not ask it. (What sendmail(1) sends to an SRS
+    address is not seen here: Postfix has put the original address in its place.)
     """
-    if services.rewriter is None:
+    if services.rewriter is None or connection.daemon_name in (BOUNCE, REINJECT):
         return None
-    refusals = (srs_refusal(recipient, message.envelope_sender, services.rewriter) for recipient in message.recipients)
+    refusals = [srs_refusal(recipient, message.envelope_sender, services.rewriter) for recipient in message.recipients]
+    if _ingress(message, connection, services) is Ingress.OUTSIDE:
+        refusals.append(srs_sender_refusal(message.envelope_sender, services.rewriter))
     refusal = next(filter(None, refusals), None)
     if refusal is None:
         return None
@@ -85,7 +88,7 @@ def first_pass(
 
     `found` is what SPF, DKIM and DMARC say about a message from outside.
     """
-    if refused := refuse_header_flood(message, services) or refuse_srs_recipients(message, services):
+    if refused := refuse_header_flood(message, services) or refuse_srs_recipients(message, connection, services):
         return refused
     strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
     false = false_results(message)
@@ -98,10 +101,9 @@ def first_pass(
         origin = uncounted_origin(message, connection, services)
         if found is not None:
             origin = with_authentication(origin, found)
-        if connection.daemon_name == BOUNCE or _is_resent_unchanged(message, services):
-            # What claims to be ours is ours.
-            false = ()
         kept = _ticket_of_forwarded(message, origin, services)
+        # In a notice of ours, and in what a mailbox sends on, there may be one that is.
+        false = () if connection.daemon_name == BOUNCE else false_results(message, kept.results_digest if kept else "")
         restriction = restriction_at_acceptance(origin, kept, services)
         if restriction is None:
             origin, restriction = _counted(origin, message, services)
@@ -109,7 +111,8 @@ def first_pass(
             return refuse_restricted(restriction, message, origin, services)
         if kept and origin.over_limit.answer is Answer.UNKNOWN:
             return _try_again(message, origin, services)
-        ticket, problem = _with_excess(kept, origin) if kept else make_ticket(message, origin, services), ""
+        new = make_ticket(message, origin, services, results_digest(found, services))
+        ticket, problem = _with_excess(kept, origin) if kept else new, ""
     if connection.daemon_name == BOUNCE:
         _note_refused(message, connection, services)
     add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
@@ -240,7 +243,7 @@ def uncounted_origin(message: CollectedMessage, connection: Connection, services
     )
 
 
-def make_ticket(message: CollectedMessage, origin: Origin, services: Services) -> Ticket:
+def make_ticket(message: CollectedMessage, origin: Origin, services: Services, digest_of_results: str = "") -> Ticket:
     """Return a new ticket for a message that enters now."""
     ticket_id = services.new_ticket_id()
     return Ticket(
@@ -253,6 +256,8 @@ def make_ticket(message: CollectedMessage, origin: Origin, services: Services) -
         internal_count=sum(is_internal(recipient, services.settings) for recipient in message.recipients),
         recipient_digests=recipient_digests(ticket_id, message.recipients),
         only_recipient=_only_mailbox(message, services),
+        results_digest=digest_of_results,
+        asks_for_silence=bool(message.silent_recipients),
     )
 
 
@@ -288,27 +293,25 @@ def _ticket_of_forwarded(message: CollectedMessage, origin: Origin, services: Se
     ticket = _ticket_that_gains_nothing(message, services)
     if ticket is None:
         return None
+    if ticket.binding.difference(message.binding):
+        ticket = _of_changed_mail(ticket)
     if origin.ingress is Ingress.TRUSTED:
         return dataclasses.replace(ticket, binding=message.binding)
-    if ticket.binding.difference(message.binding):
-        # Changed on its way, so it may be anything: the user who sends it answers for it, and no mailbox.
-        ticket = dataclasses.replace(ticket, recipient_digests=frozenset(), only_recipient="")
     return dataclasses.replace(ticket, binding=message.binding, resent_queue_id=message.queue_id)
 
 
-def _is_resent_unchanged(message: CollectedMessage, services: Services) -> bool:
-    """Tell whether a message of this host comes back with the ticket that fits it: sieve, a gateway of ours."""
-    try:
-        open_ticket(
-            services.sealer,
-            message.ticket_values,
-            message.binding,
-            now=services.clock(),
-            lifetime_seconds=services.settings.milter.ticket_lifetime,
+def _of_changed_mail(ticket: Ticket) -> Ticket:
+    """Return the ticket of a message that was changed on its way, and so may be anything.
+
+    Nobody has authenticated it; who sends it answers for it, and no mailbox.
+    """
+    origin = ticket.origin
+    if origin is not None and origin.authenticated.answer is not Answer.NOT_ASKED:
+        changed = Finding(Answer.NO, "changed since it arrived")
+        origin = dataclasses.replace(
+            origin, authenticated=changed, envelope_authenticated=changed, authentication_results=""
         )
-    except TicketError:
-        return False
-    return True
+    return dataclasses.replace(ticket, origin=origin, results_digest="", is_of_changed_mail=True)
 
 
 def _with_excess(kept: Ticket, origin: Origin) -> Ticket:
@@ -331,7 +334,7 @@ def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple
         )
     except TicketError as error:
         kept = _ticket_that_gains_nothing(message, services)
-        return dataclasses.replace(kept, binding=message.binding) if kept else None, str(error)
+        return dataclasses.replace(_of_changed_mail(kept), binding=message.binding) if kept else None, str(error)
     return dataclasses.replace(ticket, binding=message.binding), ""
 
 

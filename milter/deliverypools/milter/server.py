@@ -143,7 +143,7 @@ class MilterServer:
         except SettingsError as error:
             log_refusal(error, _log)
             return
-        settings = keep_until_restart(settings, self._settings, "milter", _log)
+        settings = keep_until_restart(settings, self._settings, ["milter"], _log)
         self._settings, self._keys = settings, keys
         _log.info("settings reloaded: new workers take over, the old ones finish what they have")
         for pid in self._workers:

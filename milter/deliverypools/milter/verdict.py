@@ -36,6 +36,8 @@ class Verdict:
     add: tuple[tuple[str, str], ...] = ()
     new_sender: str = ""
     """The envelope sender that replaces the message's; "" if that stays."""
+    notify_of_failure: tuple[str, ...] = ()
+    """Recipients about whom the sender wants no notice, and about whom there is to be one."""
     hold: str = ""
     """Why Postfix is to put the message on hold; "" if it is not."""
     log: str = ""

@@ -42,7 +42,9 @@ _log = logging.getLogger(__name__)
 def register(socket_name: str) -> None:
     """Register the callbacks with libmilter and open the listening socket, in the master, before any fork."""
     Milter.factory = PoolMilter
-    Milter.set_flags(Milter.ADDHDRS + Milter.CHGHDRS + Milter.QUARANTINE + Milter.CHGFROM)
+    Milter.set_flags(
+        Milter.ADDHDRS + Milter.CHGHDRS + Milter.QUARANTINE + Milter.CHGFROM + Milter.DELRCPT + Milter.ADDRCPT_PAR
+    )
     run_main = Milter.milter.main
     Milter.milter.main = lambda: None
     try:

@@ -113,13 +113,9 @@ class PolicyServer:
         except SettingsError as error:
             log_refusal(error, _log)
             return
-        rewriter = sender_rewriter(settings, keys, time.time)
-        if rewriter is not None and len(self._addresses) == 1:
-            _log.error("forwarding.srs_domain is new: look-ups of SRS addresses need a restart; the rest is reloaded")
-        kept = keep_until_restart(settings, self._settings, "policy", _log)
-        self._settings = keep_until_restart(kept, self._settings, "socketmap", _log)
+        self._settings = keep_until_restart(settings, self._settings, ["policy", "socketmap"], _log)
         self._sealer = TicketSealer(keys.ticket)
-        self._rewriter = rewriter
+        self._rewriter = sender_rewriter(self._settings, keys, time.time)
         _log.info("settings reloaded")
 
 

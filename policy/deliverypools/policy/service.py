@@ -12,7 +12,7 @@ from typing import Final
 from deliverypools.adapters.enforcement import enforce
 from deliverypools.adapters.state import Reservation, State, StateUnavailable
 from deliverypools.core.accounts import Account, account_of, smtp_account, smtp_ingress
-from deliverypools.core.facts import printable
+from deliverypools.core.facts import Ingress, printable
 from deliverypools.core.limits import (
     BY_DOMAIN,
     RESTRICTING,
@@ -26,7 +26,7 @@ from deliverypools.core.limits import (
 )
 from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.settings import Settings
-from deliverypools.core.srs import SenderRewriter, srs_refusal
+from deliverypools.core.srs import SenderRewriter, srs_refusal, srs_sender_refusal
 from deliverypools.core.tallies import Tally
 from deliverypools.policy.recipients import RecipientMemory
 from deliverypools.policy.sparing_log import SparingLog
@@ -125,17 +125,23 @@ class PolicyService:
         if self._reading is None or self._reading.settings is not settings:
             self._reading = _Reading(settings)
         try:
-            return self._refusal(request) or self._question(request, self._reading, deadline) or DUNNO
+            return self._refusal(request, settings) or self._question(request, self._reading, deadline) or DUNNO
         except Exception as error:  # noqa: BLE001  (a request that breaks us must not break the others)
             _sparing_log.write(logging.ERROR, "broken", "untrapped exception in a request", error)
             return DUNNO
 
-    def _refusal(self, request: Request) -> str | None:
-        """Return the action for a recipient that is an SRS address of ours and may not get this mail, whoever sends."""
+    def _refusal(self, request: Request, settings: Settings) -> str | None:
+        """Return the action for mail that misuses an SRS address of ours, as recipient or (from outside) as sender."""
         rewriter = self._rewriter()
         if rewriter is None or request.get("protocol_state") != _RCPT:
             return None
-        return srs_refusal(_value(request, "recipient"), _value(request, "sender"), rewriter)
+        sender = _value(request, "sender")
+        refusal = srs_refusal(_value(request, "recipient"), sender, rewriter)
+        if refusal or smtp_ingress(_value(request, "sasl_username"), _value(request, "client_address"), settings) != (
+            Ingress.OUTSIDE
+        ):
+            return refusal
+        return srs_sender_refusal(sender, rewriter)
 
     def _question(self, request: Request, reading: _Reading, deadline: float) -> Question | None:
         account = reading.account(

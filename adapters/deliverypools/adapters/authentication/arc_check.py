@@ -11,6 +11,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,10 +65,15 @@ class ArcCheck:
         """Whether there is a chain to verify; if not, the body need not be fed."""
         return self._chain is not None
 
-    def start(self, resolver: Resolver, seconds: float) -> None:
+    @property
+    def look_ups(self) -> list[Future[tuple[bytes, ...]]]:
+        """What is to be waited for before `finish`, or there."""
+        return self._lookups.futures
+
+    def start(self, resolver: Resolver) -> None:
         """Begin to look up all keys."""
         if self._chain:
-            self._lookups.start(resolver, self._chain.signatures, seconds)
+            self._lookups.start(resolver, self._chain.signatures)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next part of the body."""

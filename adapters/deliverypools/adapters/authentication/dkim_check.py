@@ -1,8 +1,8 @@
-"""DKIM (RFC 6376): the signatures of one message, verified while it arrives.
+"""DKIM (RFC 6376): the signatures of one message, verified without keeping its body.
 
-Header fields are judged at the end of the header, the body is hashed as it comes, keys are looked up meanwhile; dkimpy
-hashes the header and verifies. Whatever a message holds, nothing is raised, and neither time nor memory grows beyond
-what the bounds of `dkim_signature` and `dkim_keys` allow.
+Signatures are read, and their keys begin to be looked up, at the end of the header; the body is hashed in the parts in
+which it comes; at the end dkimpy hashes the header and verifies. Whatever a message holds, nothing is raised, and
+neither time nor memory grows beyond what the bounds of `dkim_signature` and `dkim_keys` allow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -59,9 +60,14 @@ class SignatureCheck:
         """Whether there is a signature to verify; if not, the body need not be fed."""
         return bool(self._pending)
 
-    def start(self, resolver: Resolver, seconds: float) -> None:
+    @property
+    def look_ups(self) -> list[Future[tuple[bytes, ...]]]:
+        """What is to be waited for before `finish`, or there."""
+        return self._lookups.futures
+
+    def start(self, resolver: Resolver) -> None:
         """Begin to look up all keys."""
-        self._lookups.start(resolver, self._pending, seconds)
+        self._lookups.start(resolver, self._pending)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next part of the body."""

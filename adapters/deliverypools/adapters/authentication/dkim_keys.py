@@ -33,10 +33,15 @@ class KeyLookups:
     def __init__(self) -> None:
         self._futures: dict[str, Future[tuple[bytes, ...]]] = {}
 
-    def start(self, resolver: Resolver, signatures: Iterable[Signature], seconds: float) -> None:
+    @property
+    def futures(self) -> list[Future[tuple[bytes, ...]]]:
+        """What is to be waited for."""
+        return list(self._futures.values())
+
+    def start(self, resolver: Resolver, signatures: Iterable[Signature]) -> None:
         """Begin to look up the key of each signature; a key of several signatures once."""
         for name in dict.fromkeys(signature.key_name for signature in signatures):
-            self._futures[name] = resolver.start(resolver.txt, name, seconds)
+            self._futures[name] = resolver.start_txt(name)
 
     def keys(self, signature: Signature, deadline: float) -> list[bytes]:
         """Return the key records to verify with; waits until `deadline` (time.monotonic); raises Refused."""

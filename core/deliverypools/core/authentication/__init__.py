@@ -85,6 +85,8 @@ class Authentication:
     arc: ArcResult = ArcResult(result=Result.NONE)
     authenticated: Finding = NOT_ASKED
     """What it adds up to; see `judge_authentication` in `dmarc`."""
+    envelope: Finding = NOT_ASKED
+    """Whether the envelope sender itself is legitimate: only such a one is rewritten. See `judge_envelope`."""
 
     @property
     def dkim_result(self) -> Result:
@@ -101,10 +103,11 @@ class Authentication:
 
 def with_authentication(origin: Origin, found: Authentication) -> Origin:
     """Return what is known of a message, with what SPF, DKIM and DMARC say."""
-    finding = found.authenticated
+    finding, envelope = found.authenticated, found.envelope
     return replace(
         origin,
         authenticated=Finding(finding.answer, printable(finding.evidence)),
+        envelope_authenticated=Finding(envelope.answer, printable(envelope.evidence)),
         authentication_results=found.summary if finding.answer is not Answer.NOT_ASKED else "",
     )
 

@@ -1,4 +1,4 @@
-"""The body of a message as DKIM signs it (RFC 6376 section 3.4), hashed while it arrives.
+"""The body of a message as DKIM signs it (RFC 6376 section 3.4), hashed chunk by chunk.
 
 Nothing of the body is kept: white space at the end of a piece waits as two bytes at the most, empty lines are counted.
 Time grows with the size of the body and with nothing else.

@@ -6,7 +6,7 @@ Nothing is looked up here: `names_to_ask` says which TXT records are needed, the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from deliverypools.core.addresses import is_same_or_subdomain
@@ -20,7 +20,7 @@ from deliverypools.core.authentication.dmarc_records import (
     possible_walks,
     tree_walk_names,
 )
-from deliverypools.core.facts import Answer, Finding, printable
+from deliverypools.core.facts import NOT_ASKED, Answer, Finding, printable
 
 _MOST_SIGNATURES: Final = 10
 _MAY_HOLD: Final = (Result.PASS, Result.TEMPERROR)
@@ -141,8 +141,9 @@ def judge_authentication(
     """Tell whether the sender was shown to be legitimate (rules.md, "Forwarded mail").
 
     DMARC pass; or, where no record applies, SPF pass of the envelope sender or a DKIM pass of the author domain or a
-    parent of it; or a trusted ARC sealer vouches. What authenticated the very author domain passes under any record:
-    that holds while DMARC cannot be told. UNKNOWN where a missing answer may still make it YES, NO where nothing can.
+    parent of it; or a trusted ARC sealer vouches, unless From does not name one author (PERMERROR): nobody can tell
+    whom the sealer vouches for. What authenticated the very author domain passes under any record: that holds while
+    DMARC cannot be told. UNKNOWN where a missing answer may still make it YES, NO where nothing can.
     """
     proof = _proof(spf, dkim, dmarc, arc)
     if proof:
@@ -157,7 +158,7 @@ def _proof(spf: SpfResult, dkim: Sequence[DkimResult], dmarc: DmarcResult, arc: 
     """Return what shows the sender to be legitimate, "" where nothing does."""
     if dmarc.result is Result.PASS:
         return f"DMARC pass of {dmarc.domain}" + (f" ({dmarc.reason})" if dmarc.reason else "")
-    if arc and arc.result is Result.PASS and arc.vouches:
+    if arc and _vouches(arc, dmarc):
         return f"ARC seal of {arc.sealer} ({arc.vouches})"
     passed = [each for each in _identifiers(spf, dkim) if each.is_sure]
     exact = next((each for each in passed if each.domain == dmarc.domain), None)
@@ -178,7 +179,7 @@ def _counts_without_record(identifier: _Identifier, spf: SpfResult, dmarc: Dmarc
 
 def _missing(spf: SpfResult, dkim: Sequence[DkimResult], dmarc: DmarcResult, arc: ArcResult | None) -> Iterator[str]:
     """Yield what could not be told and may yet show the sender to be legitimate, given that nothing does so far."""
-    if arc and arc.result is Result.TEMPERROR:
+    if arc and arc.result is Result.TEMPERROR and dmarc.result is not Result.PERMERROR:
         yield f"ARC of {arc.sealer}"
     identifiers = list(_identifiers(spf, dkim))
     if dmarc.result is Result.TEMPERROR and any(_may_help(each, spf, dmarc) for each in identifiers):
@@ -190,9 +191,13 @@ def _missing(spf: SpfResult, dkim: Sequence[DkimResult], dmarc: DmarcResult, arc
 
 def _may_help(identifier: _Identifier, spf: SpfResult, dmarc: DmarcResult) -> bool:
     """Tell whether a domain may count once DMARC is known: aligned, or enough where there is no record."""
-    if _counts_without_record(identifier, spf, dmarc) or not dmarc.domain:
+    return _counts_without_record(identifier, spf, dmarc) or _may_be_aligned(identifier, dmarc)
+
+
+def _may_be_aligned(identifier: _Identifier, dmarc: DmarcResult) -> bool:
+    """Tell whether a domain may be aligned with that of DMARC: never where the top-level domains differ."""
+    if not identifier.domain or not dmarc.domain:
         return True
-    # Domains under different top-level domains are never aligned.
     return identifier.domain.rpartition(".")[2] == dmarc.domain.rpartition(".")[2]
 
 
@@ -203,3 +208,80 @@ def _disproof(spf: SpfResult, dkim: Sequence[DkimResult], dmarc: DmarcResult) ->
         return " ".join(filter(None, parts))
     of_signatures = "no DKIM signature of the author domain" if dkim else "no DKIM signature"
     return f"no DMARC record, SPF {spf.result}, {of_signatures}"
+
+
+def judge_envelope(
+    envelope_domain: str, spf: SpfResult, dkim: Sequence[DkimResult], dmarc: DmarcResult, arc: ArcResult | None = None
+) -> Finding:
+    """Tell whether the envelope sender itself is legitimate: behind a From of his own a stranger may write any.
+
+    YES: SPF pass of MAIL FROM, of that very domain; or the author is authenticated, by a trusted ARC sealer too, and
+    it is the author domain, lies below that, or is the d= of a DKIM pass at or above the author domain. UNKNOWN where
+    a missing answer may still make it YES, NO where nothing can, NOT_ASKED for a null sender ("").
+    """
+    if not envelope_domain:
+        return NOT_ASKED
+    domain = mail_domain(envelope_domain)
+    if not domain:
+        return Finding(Answer.NO, "the envelope sender has no domain name")
+    is_vouched_for = _vouches(arc, dmarc)
+    proof = _envelope_proof(domain, spf, dkim, dmarc, is_vouched_for=is_vouched_for)
+    if proof:
+        return Finding(Answer.YES, printable(proof))
+    if _envelope_proof(domain, *_at_best(domain, spf, dkim, dmarc), is_vouched_for=is_vouched_for):
+        results = [("SPF", spf.result), *(("DKIM", each.result) for each in dkim), ("DMARC", dmarc.result)]
+        missing = dict.fromkeys(method for method, result in results if result is Result.TEMPERROR)
+        evidence = f"DNS did not tell about {', '.join(missing)} (envelope sender of {domain})"
+        return Finding(Answer.UNKNOWN, printable(evidence))
+    return Finding(Answer.NO, printable(f"neither an SPF pass nor an authenticated author of {domain}"))
+
+
+def _vouches(arc: ArcResult | None, dmarc: DmarcResult) -> bool:
+    """Tell whether a trusted sealer vouches for the author; where From names several, nobody can tell for whom."""
+    return arc is not None and arc.result is Result.PASS and bool(arc.vouches) and dmarc.result is not Result.PERMERROR
+
+
+def _envelope_proof(
+    domain: str, spf: SpfResult, dkim: Sequence[DkimResult], dmarc: DmarcResult, *, is_vouched_for: bool
+) -> str:
+    """Return what shows the domain of an envelope sender to be legitimate, "" where nothing does."""
+    if spf.result is Result.PASS and spf.identity == "mailfrom" and mail_domain(spf.domain) == domain:
+        return f"SPF pass of {domain}"
+    author = mail_domain(dmarc.domain)
+    passed = {mail_domain(each.domain) for each in dkim if each.result is Result.PASS}
+    signers = {signer for signer in passed if signer and is_same_or_subdomain(author, signer)}
+    # As in `judge_authentication`; there SPF of another domain may be enough, here it says nothing.
+    is_authenticated = (
+        is_vouched_for
+        or dmarc.result is Result.PASS
+        or (dmarc.result is Result.NONE and bool(signers))
+        or (dmarc.result is Result.TEMPERROR and author in signers)
+    )
+    if not author or not is_authenticated:
+        return ""
+    if domain == author:
+        return f"the authenticated author is of {author}"
+    # A top-level domain is not one owner's.
+    if "." in author and is_same_or_subdomain(domain, author):
+        return f"{domain} is below {author}, the domain of the authenticated author"
+    return f"DKIM pass of {domain}, above the authenticated author's {author}" if domain in signers else ""
+
+
+def _at_best(
+    domain: str, spf: SpfResult, dkim: Sequence[DkimResult], dmarc: DmarcResult
+) -> tuple[SpfResult, list[DkimResult], DmarcResult]:
+    """Return the results as the missing answers may make them, at best for a domain."""
+    author = dmarc.domain or domain
+    best_dmarc = dmarc
+    if dmarc.result is Result.TEMPERROR and any(_may_be_aligned(each, dmarc) for each in _identifiers(spf, dkim)):
+        best_dmarc = replace(dmarc, result=Result.PASS, domain=author)
+    best_spf = spf
+    if spf.result is Result.TEMPERROR:
+        best_spf = replace(spf, result=Result.PASS, domain=spf.domain or domain)
+    # A signature whose domain could not be told may be anybody's.
+    best_dkim = [
+        replace(each, result=Result.PASS, domain=signer) if each.result is Result.TEMPERROR else each
+        for each in dkim
+        for signer in ([each.domain] if each.domain else [domain, author])
+    ]
+    return best_spf, best_dkim, best_dmarc

@@ -131,8 +131,9 @@ class Settings(Table):
         example='"off"',
     )
     shadow: StrictBool = setting(
-        "Decide and record, but let all mail leave by `normal`: to watch before you switch. Restrictions that"
-        " are in force already stay in force (release them first); limits make no new ones.",
+        "Decide and record, but let all mail leave by `normal`: to watch before you switch. No sender is rewritten and"
+        " no forward refused, whatever the log says would be. Restrictions that are in force already stay in force"
+        " (release them first); limits make no new ones.",
         default=False,
         example="true",
     )

@@ -57,6 +57,7 @@ def findings_across_keys(document: dict[str, Any]) -> list[Finding]:
         *_domains_as_accounts(document),
         *_srs(document),
         *_authserv_ids(document),
+        *_reject_without_knowing(document),
     ]
 
 
@@ -239,6 +240,18 @@ def _srs(document: dict[str, Any]) -> Iterator[Finding]:
         )
     if secret_file is not None and secret_file == document.get("ticket_key_file", TICKET_KEY_FILE):
         yield Finding(("forwarding", "srs_secret_file"), "is the ticket_key_file; give the secrets a file of their own")
+
+
+def _reject_without_knowing(document: dict[str, Any]) -> Iterator[Finding]:
+    is_examined = _table(document.get("authentication")).get("enabled") is not False
+    is_told = bool(document.get("trusted_authserv_ids"))
+    rejects = _table(document.get("forwarding")).get("unauthenticated_forward") == "reject"
+    if rejects and not is_examined and not is_told:
+        yield Finding(
+            ("forwarding", "unauthenticated_forward"),
+            '"reject" needs to know who is authenticated; delete enabled = false in [authentication], or name a'
+            " verifier in trusted_authserv_ids",
+        )
 
 
 def _authserv_ids(document: dict[str, Any]) -> Iterator[Finding]:

@@ -308,8 +308,8 @@ class Authentication(Table):
         example="false",
     )
     timeout_seconds: Seconds = setting(
-        "How long the look-ups of one message may take altogether; what has no answer then is unknown, and is asked"
-        " again when the message is forwarded.",
+        "How long the end of a message waits for all its look-ups together, 60 at most; what has no answer then is"
+        " unknown, and is asked again when the message is forwarded.",
         default=20.0,
         example="20.0",
         gt=0,
@@ -339,8 +339,8 @@ class Forwarding(Table):
         example='"/etc/delivery-pools/srs.secrets"',
     )
     srs_longest_local_part: Count = setting(
-        "Octets of a rewritten sender's local part beyond which it is not rewritten. RFC 5321 lets servers refuse more"
-        " than 64; many take more.",
+        "Octets of a rewritten sender's local part beyond which it is not rewritten, 32 to 240. RFC 5321 lets servers"
+        " refuse more than 64; many take more.",
         default=64,
         example="64",
         ge=32,

@@ -153,6 +153,14 @@ class TestClaims:
             pytest.param('other"; none', id="open quote within"),
             pytest.param("=?utf-8?q?mx=2Eexample=2Eorg?=; spf=pass", id="encoded word"),
             pytest.param("mx.=?utf-8?q?example?=.org; spf=pass", id="encoded word within"),
+            pytest.param("; =?utf-8?q?mx=2Eexample=2Eorg?=; spf=pass", id="encoded word behind a semicolon"),
+            pytest.param("()" * 60 + "other.example; none", id="many comments"),
+            pytest.param("other.example" + "()" * 60 + "; none", id="many comments behind"),
+            pytest.param("other.example" + "\u200b" * 500 + "; none", id="many unseen letters"),
+            pytest.param('""' * 101 + "other.example; none", id="many quotes"),
+            pytest.param("\u00fc" * 101 + "; none", id="long outside ASCII"),
+            pytest.param("\ufdfa" * 12 + "; none", id="long once it is normalised"),
+            pytest.param('mx. \\"example.org ;' + "()" * 60 + '\\"; none', id="escaped quotes around all of that"),
         ],
     )
     def test_what_cannot_be_told_counts(self, value):
@@ -172,6 +180,9 @@ class TestClaims:
             pytest.param("(x); none", "none", id="no id"),
             pytest.param("m\u0445.example.org; none", "xn--m-gub.example.org", id="Cyrillic letter"),
             pytest.param("Other.Example 1; none", "other.example", id="version"),
+            pytest.param("other.example; (" + "()" * 3000, "other.example", id="many comments in the results"),
+            pytest.param("other.example (x); " + '"\\(' * 3000, "other.example", id="many marks in the results"),
+            pytest.param("a" * 255 + "; none", "a" * 255, id="as long as a domain"),
         ],
     )
     def test_others(self, value, claimed):
@@ -290,11 +301,33 @@ class TestTrustedResults:
         assert len(trusted_results([value], [BORDER]).dkim) == 10
 
     @pytest.mark.parametrize(
-        ("before", "expected"), [(9, PASS), (10, None)], ids=["ten fields are read", "the eleventh is not"]
+        ("before", "expected"), [(4, PASS), (5, None)], ids=["five fields are read", "the sixth is not"]
     )
     def test_only_so_many_fields_are_read(self, before, expected):
         found = trusted_results([f"{BORDER}; dkim=none"] * before + [f"{BORDER}; spf=pass"], [BORDER])
         assert (found.spf and found.spf.result) == expected
+
+    @pytest.mark.parametrize(
+        ("results", "expected"), [(50, PASS), (51, None)], ids=["fifty results", "more are as good as malformed"]
+    )
+    def test_only_so_many_results_of_a_field(self, results, expected):
+        value = BORDER + "; spf=pass" * results
+        for found in (trusted_results([value], [BORDER]), sealed_results(f"i=1; {value}")):
+            assert (found.spf and found.spf.result) == expected
+
+    @pytest.mark.parametrize(
+        ("characters", "expected"), [(3000, PASS), (3001, None)], ids=["as long as it may be", "too long"]
+    )
+    def test_only_so_long_a_field(self, characters, expected):
+        value = f"{BORDER}; spf=pass reason="
+        value += "x" * (characters - len(value))
+        assert len(value) == characters
+        for found in (trusted_results([value], [BORDER]), sealed_results(f"i=1;{value}")):
+            assert (found.spf and found.spf.result) == expected
+
+    def test_what_is_too_much_costs_only_itself(self):
+        values = [BORDER + "; spf=fail" * 51, f"{BORDER}; spf=pass smtp.mailfrom=example.com"]
+        assert trusted_results(values, [BORDER]).spf == SpfResult(result=PASS, domain="example.com")
 
     def test_only_so_many_fields_are_looked_at(self):
         endless = iter(lambda: "other.example; none", None)
