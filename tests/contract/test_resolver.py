@@ -48,7 +48,7 @@ def resolve(server, clock):
 
         def make(*nameservers, **dns):
             nameservers = [f"{host}:{port}" for host, port in nameservers or [server.address]]
-            options = {"timeout_seconds": 0.5, "servfail_cache_seconds": 30, "nameservers": nameservers} | dns
+            options = {"timeout_seconds": 5.0, "servfail_cache_seconds": 30, "nameservers": nameservers} | dns
             made = Resolver(Dns(**options), clock=clock)
             stack.callback(made.close)
             return made
@@ -158,7 +158,7 @@ class TestFailures:
     def test_what_is_no_answer_is_ignored_until_time_is_up(self, resolve, server, failure):
         server.fail("a.example", failure)
         with pytest.raises(DnsUnavailable, match="timed out") as caught:
-            resolve().look_up("a.example", "A", SECONDS)
+            resolve(timeout_seconds=0.5).look_up("a.example", "A", SECONDS)
         assert caught.type is DnsUnavailable
 
     def test_truncated_answer_is_fetched_by_tcp(self, resolve, server):
@@ -191,7 +191,7 @@ class TestFailures:
             send(struct.pack("!HHHHHH", query.id, 0x8180, 1, 1, 0, 0) + question + record)
 
         with pytest.raises(DnsUnavailable):
-            resolve(script(answer).address).start_txt("a.example").result(SECONDS)
+            resolve(script(answer).address, timeout_seconds=0.5).start_txt("a.example").result(SECONDS)
 
 
 class TestForgedAnswers:
@@ -291,7 +291,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("failure", [DnsFailure.SERVFAIL, DnsFailure.TIMEOUT, DnsFailure.CNAME_LOOP])
     def test_failure_is_kept_for_its_time_and_then_forgotten(self, resolve, server, clock, failure):
-        resolver = resolve()
+        resolver = resolve(timeout_seconds=0.5)
         server.fail("a.example", failure)
         with pytest.raises(DnsUnavailable):
             resolver.look_up("a.example", "A", SECONDS)

@@ -112,7 +112,7 @@ def server():
 @pytest.fixture
 def resolver(server):
     host, port = server.address
-    with contextlib.closing(Resolver(Dns(nameservers=[f"{host}:{port}"], timeout_seconds=0.3))) as resolver:
+    with contextlib.closing(Resolver(Dns(nameservers=[f"{host}:{port}"], timeout_seconds=1.0))) as resolver:
         yield resolver
 
 

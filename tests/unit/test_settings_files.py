@@ -110,6 +110,7 @@ class TestExampleAndReference:
             "limits",
             "suspicion",
             "spam",
+            "authentication",
             "forwarding",
             "bounces",
             "alerts",
@@ -119,6 +120,22 @@ class TestExampleAndReference:
                 default = field.get_default(call_default_factory=True)
                 if isinstance(default, str | int | float):
                     assert read[name][key] == default, (name, key)
+
+    def test_what_this_version_does_not_do_is_said_of_no_other_key(self):
+        """The remark is about the keys up to the next empty line, in a table's title about all of the table."""
+        idle = {
+            name
+            for _, table in tables(Settings)
+            for name, field in table.model_fields.items()
+            if notes_of(field).get("later")
+        }
+        said = set()
+        for part in EXAMPLE.read_text().split("\n# ---"):
+            blocks = [part] if "by this version. ---" in part else part.split("\n\n")
+            for block in blocks:
+                if re.search(r"Not (used|enforced) by this version", block):
+                    said |= set(re.findall(r"(?m)^#?([a-z_]+) = ", block))
+        assert said == idle
 
     def test_the_reference_is_up_to_date(self):
         text = (REPOSITORY / "docs" / "settings.md").read_text()

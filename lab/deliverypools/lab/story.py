@@ -52,10 +52,11 @@ class Scene:
 
 
 def site() -> Site:
-    """Return the server of the demo: alice and bob have mailboxes, two addresses forward to the outside."""
+    """Return the server of the demo: alice and bob have mailboxes, other addresses forward to the outside."""
     return Site(
         virtual={
             "sales@example.org": "sales-forwarded@example.net",
+            "press@example.org": "press-forwarded@example.net",
             "old-office@example.org": "refused@elsewhere.example",
         },
         forwards={FORWARDING_USER: "home-forwarded@example.net\n"},
@@ -176,6 +177,11 @@ _STORY: Final = (
         "Outside, alias, outside",
         _from(OUTSIDE_CLIENT, "erin@example.com", "sales@example.org"),
         [Copy(recipient="sales-forwarded@example.net", pool="relay", rule="forwarded")],
+    ),
+    Scene(
+        "The same, sender authenticated",
+        _from(OUTSIDE_CLIENT, "frank@spf.example", "press@example.org"),
+        [Copy(recipient="press-forwarded@example.net", pool="relay", rule="forwarded")],
     ),
     Scene(
         "Outside, ~/.forward, outside",
