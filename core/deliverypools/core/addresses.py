@@ -6,6 +6,8 @@ import re
 
 import idna
 
+_SPECIAL = r"\s@%!\"\\()<>\[\]:;,"
+_PLAIN = re.compile(rf'(?:[^{_SPECIAL}]+|"[^"\\@%!]*")@[^{_SPECIAL}.]+(?:\.[^{_SPECIAL}.]+)+\.?')
 _FINAL_DOTS = re.compile(r"[\s.]+\Z")
 
 
@@ -62,6 +64,14 @@ def is_routed(address: str) -> bool:
         # The quotes are round an address: there is no domain of its own.
         return True
     return any(sign in (local_part if at else domain) for sign in "@%!")
+
+
+def is_plain(address: str) -> bool:
+    """Tell whether an address can be read in one way only: `local@domain.tld`, without routes, comments and groups.
+
+    Anything else Postfix may take for another address than whoever looks at its text.
+    """
+    return _PLAIN.fullmatch(strip_brackets(address)) is not None
 
 
 def is_same_or_subdomain(domain: str, parent: str) -> bool:

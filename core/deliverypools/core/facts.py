@@ -95,7 +95,7 @@ class MessageFacts:
     forwarded_by: str = ""
     """The mailbox of ours that forwarded the message, where that can be told."""
     is_forwarded_automatically: bool = False
-    """Whether that mailbox did so by itself (~/.forward, sieve); an alias is the administrator's own word."""
+    """Whether that mailbox did so by itself (~/.forward, aliases(5), sieve); a virtual alias does not."""
     mailing_list: str = ""
     """The list of ours that the message was posted to, and that sends it on with a sender of its own."""
     archive_copies: int = 0

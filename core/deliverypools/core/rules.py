@@ -19,7 +19,7 @@ from typing import Final
 
 from deliverypools.core.account_names import account_name
 from deliverypools.core.accounts import account_of
-from deliverypools.core.addresses import domain_of, is_routed, is_same_or_subdomain, normalise_address
+from deliverypools.core.addresses import domain_of, is_plain, is_same_or_subdomain, normalise_address
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
@@ -280,11 +280,14 @@ def forwarded(facts: MessageFacts, settings: Settings) -> Match | Unknown | None
 
 
 def _is_list_mail(facts: MessageFacts, settings: Settings) -> bool:
-    """Tell whether a list of ours sends on what a stranger posted; a sender that claimed to be ours may be forged."""
+    """Tell whether a list of ours sends on what a stranger posted.
+
+    A sender that claimed to be ours may be forged, and one that is no plain address may claim so to Postfix.
+    """
     before = facts.origin.envelope_sender if facts.origin else ""
     domain = domain_of(before)
-    is_strangers = bool(domain) and not settings.is_accepted_domain(domain) and not is_routed(before)
-    return bool(facts.mailing_list) and is_strangers
+    is_ours = settings.is_accepted_domain(domain) or domain == settings.forwarding.srs_domain
+    return bool(facts.mailing_list) and is_plain(before) and not is_ours
 
 
 def _pools_of_forwards(settings: Settings) -> tuple[str, ...]:
@@ -361,9 +364,14 @@ def leaving_sender(facts: MessageFacts, settings: Settings) -> str:
     return rewritten.address
 
 
+def authentication_chooses_pool(settings: Settings) -> bool:
+    """Tell whether it depends on authentication by which pool forwarded mail leaves."""
+    return len(_pools_of_forwards(settings)) > 1
+
+
 def _is_authentication_decisive(facts: MessageFacts, settings: Settings) -> bool:
     is_rewritable = facts.rewritten_sender is not None and not facts.rewritten_sender.problem
-    return is_rewritable or len(_pools_of_forwards(settings)) > 1
+    return is_rewritable or authentication_chooses_pool(settings)
 
 
 def default(facts: MessageFacts, _settings: Settings) -> Match:

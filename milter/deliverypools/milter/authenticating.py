@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from deliverypools.core.authentication import Authentication
 from deliverypools.core.authentication.results_field import render
 from deliverypools.core.facts import Answer, Ingress, Origin
+from deliverypools.core.rules import authentication_chooses_pool
 from deliverypools.core.ticket import TicketError, field_digest
 from deliverypools.milter.collector import RESULTS_HEADER, CollectedMessage
 from deliverypools.milter.services import Services
 
 
 def origin_to_ask_again(ticket_values: Sequence[str], services: Services) -> Origin | None:
-    """Return the origin of a message whose authentication could not be told on arrival; None for any other.
+    """Return the origin of a message whose authentication could not be told on arrival, where that matters.
 
-    The ticket is not compared with the message yet: at the end of the message it is, before anything is believed.
+    None for any other. The ticket is not compared with the message yet: at its end it is, before anything is believed.
     """
+    if services.rewriter is None and not authentication_chooses_pool(services.settings):
+        return None
     for value in ticket_values[:1]:
         with contextlib.suppress(TicketError):
             origin = services.sealer.open(value).origin
@@ -32,7 +35,8 @@ def _is_open(origin: Origin) -> bool:
 
 def results_digest(found: Authentication | None, services: Services) -> str:
     """Return the digest of the field that `results_field` makes, "" where there is none."""
-    return next((field_digest(value) for _, value in (results_field(found, services) if found else ())), "")
+    fields = results_field(found, services) if found else ()
+    return field_digest(fields[0][1]) if fields else ""
 
 
 def results_field(found: Authentication, services: Services) -> tuple[tuple[str, str], ...]:
@@ -48,4 +52,4 @@ def false_results(message: CollectedMessage, ours: str = "") -> tuple[tuple[str,
 
     `ours` is the digest of the one that we wrote when the message arrived: that stays.
     """
-    return tuple((RESULTS_HEADER, number) for number, digest in message.claims if digest != (ours or None))
+    return tuple((RESULTS_HEADER, number) for number, digest in message.claims if not ours or digest != ours)

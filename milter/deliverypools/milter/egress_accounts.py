@@ -24,7 +24,7 @@ class SentOn:
     mailbox: str = ""
     """The mailbox of ours that forwarded it; "" where none did, or none can be told."""
     automatic: str = ""
-    """The mailbox of ours that did so by itself (~/.forward, sieve) according to local(8) or sieve."""
+    """The mailbox of ours that did so by itself (~/.forward, aliases(5), sieve) according to local(8) or sieve."""
     user_id: int | None = None
     """The user who called sendmail(1)."""
 
@@ -126,9 +126,12 @@ def _written_here(ticket: Ticket, message: CollectedMessage, connection: Connect
 
 
 def _is_mailbox(address: str, ticket: Ticket, connection: Connection, settings: Settings) -> bool:
+    if not ticket.resent_queue_id:
+        # local(8) wrote it: a mailbox in whatever domain of mydestination, accepted or not.
+        return "@" in address
     if ticket.accepted_recipient(address) or is_internal(address, settings):
         return True
-    # local(8) serves domains that nobody sends from: Postfix's own names.
+    # Names that Postfix serves, and nobody sends from.
     return domain_of(address) in {normalise_domain(connection.hostname), "localhost"}
 
 

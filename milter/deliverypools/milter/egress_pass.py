@@ -8,10 +8,11 @@ import logging
 from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
+from deliverypools.core.addresses import normalise_address
 from deliverypools.core.authentication import Authentication, with_authentication
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.mailing_lists import list_posted_to
-from deliverypools.core.received import own_received
+from deliverypools.core.received import fields_above, own_received
 from deliverypools.core.records import EGRESS_PASS
 from deliverypools.core.rules import (
     FORWARDING_REFUSED,
@@ -61,23 +62,8 @@ def egress_pass(
     if not problem:
         sent_on = sent_on_by(ticket, message, connection, services.settings)
         ticket = dataclasses.replace(ticket, origin=with_count(ticket, message, sent_on, services))
-    origin = None if problem else ticket.origin
-    sender = sender_of(message.envelope_sender, origin, services.rewriter)
-    if origin is not None and sender.has_changed:
-        origin = dataclasses.replace(origin, envelope_authenticated=_CHANGED)
-    facts = MessageFacts(
-        envelope_sender=sender.original,
-        recipients=message.recipients,
-        headers=message.headers,
-        origin=origin,
-        origin_problem=problem or ticket.origin_problem,
-        account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
-        sender_domain_has_mx_or_address=sender_domain,
-        forwarded_by=sent_on.automatic or sent_on.mailbox,
-        is_forwarded_automatically=bool(sent_on.automatic),
-        mailing_list=_mailing_list(origin, message, ticket, services),
-        archive_copies=0 if ticket.asks_for_silence else len(message.silent_recipients),
-        rewritten_sender=sender.rewritten,
+    facts = _facts(
+        message, connection, ticket, sent_on, problem=problem, sender_domain=sender_domain, services=services
     )
     decision = classify(facts, services.settings)
     if decision.pool is not None:
@@ -104,11 +90,53 @@ def egress_pass(
     return dataclasses.replace(verdict, add=(*verdict.add, (tickets.HEADER, services.sealer.seal(fresh))))
 
 
-def _mailing_list(origin: Origin | None, message: CollectedMessage, ticket: Ticket, services: Services) -> str:
-    if origin is None or message.headers.first("X-Sieve-Redirected-From") is not None:
+def _facts(
+    message: CollectedMessage,
+    connection: Connection,
+    ticket: Ticket,
+    sent_on: SentOn,
+    *,
+    problem: str,
+    sender_domain: Finding,
+    services: Services,
+) -> MessageFacts:
+    """Return what is known of a message; `problem` is what speaks against believing its ticket."""
+    origin = None if problem else ticket.origin
+    sender = sender_of(message.envelope_sender, origin, services.rewriter)
+    if origin is not None and sender.has_changed:
+        origin = dataclasses.replace(origin, envelope_authenticated=_CHANGED)
+    # Of copies that Postfix adds nobody is notified; where a mailbox forwards, sendmail(1) may have been told so.
+    may_be_archived = not ticket.asks_for_silence and not sent_on.automatic
+    return MessageFacts(
+        envelope_sender=sender.original,
+        recipients=message.recipients,
+        headers=message.headers,
+        origin=origin,
+        origin_problem=problem or ticket.origin_problem,
+        account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
+        sender_domain_has_mx_or_address=sender_domain,
+        forwarded_by=sent_on.automatic or sent_on.mailbox,
+        is_forwarded_automatically=bool(sent_on.automatic),
+        mailing_list=_mailing_list(message, connection, ticket, sent_on, services) if origin else "",
+        archive_copies=len(message.silent_recipients) if may_be_archived else 0,
+        rewritten_sender=sender.rewritten,
+    )
+
+
+def _mailing_list(
+    message: CollectedMessage, connection: Connection, ticket: Ticket, sent_on: SentOn, services: Services
+) -> str:
+    names = ("X-Sieve-Redirected-From",)
+    is_redirected = any(fields_above(message.headers, names, connection.hostname, ticket.first_queue_id))
+    if is_redirected or ticket.origin is None:
         return ""
-    before = origin.envelope_sender
-    return list_posted_to(message.envelope_sender, before, ticket.accepted_recipient, services.settings)
+    # Behind a virtual alias it is not the recipient that we accepted.
+    by_local = "" if ticket.resent_queue_id else normalise_address(sent_on.automatic)
+
+    def is_recipient(address: str) -> bool:
+        return ticket.accepted_recipient(address) or (bool(by_local) and by_local == normalise_address(address))
+
+    return list_posted_to(message.envelope_sender, ticket.origin.envelope_sender, is_recipient, services.settings)
 
 
 def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services) -> str:

@@ -91,19 +91,19 @@ def first_pass(
     if refused := refuse_header_flood(message, services) or refuse_srs_recipients(message, connection, services):
         return refused
     strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
-    false = false_results(message)
+    false: tuple[tuple[str, int], ...] = ()
     if connection.daemon_name == REINJECT:
         # Counted when it entered. Where the listener asks the policy service all the same, that must not count.
         give_back(message.queue_id, services)
         ticket, problem = _ticket_after_filter(message, services)
-        false = ()
     else:
         origin = uncounted_origin(message, connection, services)
         if found is not None:
             origin = with_authentication(origin, found)
         kept = _ticket_of_forwarded(message, origin, services)
-        # In a notice of ours, and in what a mailbox sends on, there may be one that is.
-        false = () if connection.daemon_name == BOUNCE else false_results(message, kept.results_digest if kept else "")
+        if connection.daemon_name != BOUNCE:
+            # In what a mailbox sends on there may be one that is ours.
+            false = false_results(message, kept.results_digest if kept else "")
         restriction = restriction_at_acceptance(origin, kept, services)
         if restriction is None:
             origin, restriction = _counted(origin, message, services)
