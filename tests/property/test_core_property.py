@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.core.addresses import domain_of, normalise_address, normalise_domain
+from deliverypools.core.decisions import UNDECIDED
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.headers import Headers
 from deliverypools.core.received import date_of, own_received
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, report_type, spam_evidence
-from deliverypools.core.rules import RULES, UNDECIDED, after_waiting, classify, rule_name
+from deliverypools.core.rules import RULES, after_waiting, classify, rule_name
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings
 from deliverypools.core.ticket import Binding, BodyDigest, Ticket, TicketError, fold, recipient_digests, unfold

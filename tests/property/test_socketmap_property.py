@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from deliverypools.core.srs import SenderRewriter
 from deliverypools.policy.netstrings import NetstringDecoder, encode_netstring
 from deliverypools.policy.protocol import ProtocolViolation
-from deliverypools.policy.socketmap import MOST_REQUEST_BYTES, Lookup, LookupDecoder, encode_answer, encode_lookup
+from deliverypools.policy.socketmap import MOST_REQUEST_BYTES, Lookup, LookupDecoder, encode_answer
 from deliverypools.policy.srs_map import SrsMap
 
 MOST = 1000
@@ -24,6 +24,11 @@ STREAMS = st.one_of(
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters=" "), min_size=1, max_size=10)
 KEYS = st.binary(max_size=60).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 CHUNKS = [1, 7, 4096]
+
+
+def encode_lookup(lookup):
+    """As Postfix writes it."""
+    return encode_netstring(f"{lookup.map_name} {lookup.key}".encode("utf-8", "surrogateescape"))
 
 
 def cut(stream, size):

@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 
+from deliverypools.core.decisions import Refusal
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin, RewrittenSender
+from deliverypools.core.forwarding import forwarding_refused
+from deliverypools.core.forwarding import leaving_sender as leaving_sender_of
 from deliverypools.core.headers import Headers
 from deliverypools.core.mailing_lists import list_posted_to
-from deliverypools.core.rules import Refusal, classify, forwarding_refused
-from deliverypools.core.rules import leaving_sender as leaving_sender_of
+from deliverypools.core.rules import classify
 from deliverypools.core.settings import Settings
 
 POOLS = {

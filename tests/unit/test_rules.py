@@ -4,20 +4,16 @@ import dataclasses
 
 import pytest
 
+from deliverypools.core.decisions import UNDECIDED, Decision, Match, NotAsked, Unknown
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin
+from deliverypools.core.forwarding import forwarded
 from deliverypools.core.headers import Headers
 from deliverypools.core.rules import (
     RULES,
-    UNDECIDED,
-    Decision,
-    Match,
-    NotAsked,
-    Unknown,
     after_waiting,
     classify,
     default,
     delivery_status_notification,
-    forwarded,
     over_limit,
     pinned,
     restricted_sender,

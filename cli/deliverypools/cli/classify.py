@@ -27,10 +27,12 @@ from deliverypools.cli.options import Subparsers, add_config
 from deliverypools.core.accounts import smtp_account, user_account
 from deliverypools.core.addresses import domain_of, strip_brackets
 from deliverypools.core.authentication import Authentication, with_authentication
+from deliverypools.core.decisions import FORWARDED, UNDECIDED, Decision
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin
+from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.headers import Headers
 from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
-from deliverypools.core.rules import FORWARDED, UNDECIDED, Decision, classify, leaving_sender
+from deliverypools.core.rules import classify
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings, built_in_defaults
 from deliverypools.core.settings.values import client_ip

@@ -13,11 +13,11 @@ from enum import StrEnum
 from typing import Final
 
 from deliverypools.core.accounts import account_of
+from deliverypools.core.decisions import HIGH_RISK, RESTRICTED_SENDER
 from deliverypools.core.facts import Ingress
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction
-from deliverypools.core.rules import HIGH_RISK, RESTRICTED_SENDER
 from deliverypools.core.settings import Settings
 
 REQUEUED: Final = "requeued"

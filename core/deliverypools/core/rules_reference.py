@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from deliverypools.core.rules import RULES, UNDECIDED, rule_name
+from deliverypools.core.decisions import UNDECIDED
+from deliverypools.core.rules import RULES, rule_name
 
 _HEAD = """\
 # Rules

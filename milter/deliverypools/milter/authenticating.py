@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from deliverypools.core.authentication import Authentication
 from deliverypools.core.authentication.results_field import render
 from deliverypools.core.facts import Answer, Ingress, Origin
-from deliverypools.core.rules import authentication_chooses_pool
+from deliverypools.core.forwarding import authentication_chooses_pool
 from deliverypools.core.ticket import TicketError, field_digest
 from deliverypools.milter.collector import RESULTS_HEADER, CollectedMessage
 from deliverypools.milter.services import Services

@@ -6,8 +6,8 @@ import logging
 
 from deliverypools.adapters import copies
 from deliverypools.adapters.copies import CopyDraft
+from deliverypools.core.decisions import OVER_LIMIT, RESTRICTED_SENDER, SPAM
 from deliverypools.core.records import DecisionRecord
-from deliverypools.core.rules import OVER_LIMIT, RESTRICTED_SENDER, SPAM
 from deliverypools.milter.services import Services
 
 _SUSPICIOUS = (SPAM, OVER_LIMIT, RESTRICTED_SENDER)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from deliverypools.core.decisions import REFUSED_TAG, UNDECIDED, Decision
 from deliverypools.core.facts import Origin, printable
 from deliverypools.core.records import DecisionRecord
-from deliverypools.core.rules import REFUSED_TAG, UNDECIDED, Decision
 from deliverypools.milter.collector import CollectedMessage, Connection
 
 _MOST_REASONS_CHARACTERS = 600

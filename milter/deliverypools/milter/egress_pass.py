@@ -10,22 +10,13 @@ from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.addresses import normalise_address
 from deliverypools.core.authentication import Authentication, with_authentication
+from deliverypools.core.decisions import FORWARDING_REFUSED, NORMAL, REFUSED_TAG, SPAM, UNDECIDED, Decision, Refusal
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
+from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.mailing_lists import list_posted_to
 from deliverypools.core.received import fields_above, own_received
 from deliverypools.core.records import EGRESS_PASS
-from deliverypools.core.rules import (
-    FORWARDING_REFUSED,
-    NORMAL,
-    REFUSED_TAG,
-    SPAM,
-    UNDECIDED,
-    Decision,
-    Refusal,
-    after_waiting,
-    classify,
-    leaving_sender,
-)
+from deliverypools.core.rules import after_waiting, classify
 from deliverypools.core.srs import is_rewritten_already, sender_of
 from deliverypools.core.ticket import Ticket, TicketError
 from deliverypools.milter.accounting import account_behind, note_spam

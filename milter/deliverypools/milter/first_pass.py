@@ -11,12 +11,12 @@ from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, is_internal, smtp_account, smtp_ingress
 from deliverypools.core.authentication import Authentication, with_authentication
+from deliverypools.core.decisions import RESTRICTED_SENDER
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
 from deliverypools.core.limits import charge_for
 from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
 from deliverypools.core.reports import refused_in_notice, spam_evidence
 from deliverypools.core.restrictions import Restriction, refusal
-from deliverypools.core.rules import RESTRICTED_SENDER
 from deliverypools.core.srs import srs_refusal, srs_sender_refusal
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
 from deliverypools.milter.accounting import (

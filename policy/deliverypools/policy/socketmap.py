@@ -54,11 +54,6 @@ class LookupDecoder:
             yield Lookup(name, key)
 
 
-def encode_lookup(lookup: Lookup) -> bytes:
-    """Return the bytes of a request, as Postfix writes them."""
-    return encode_netstring(f"{lookup.map_name} {lookup.key}".encode("utf-8", "surrogateescape"))
-
-
 def encode_answer(answer: str) -> bytes:
     """Return the bytes of an answer: a status, a blank, and a value or reason."""
     return encode_netstring(answer.encode())
