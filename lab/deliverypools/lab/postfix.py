@@ -255,12 +255,28 @@ forward_path = {self.forward_directory}/$user
         self._master = None
 
     def reload(self) -> None:
-        """Let Postfix read its configuration and maps again; return when it has begun to."""
+        """Let Postfix read its configuration and maps again; return when new mail is taken by it."""
         if self._master is None:
             return
         reloads = self.log().count(": reload -- ")
+        old = self._processes()
         self._master.send_signal(signal.SIGHUP)
         wait_until(lambda: self.log().count(": reload -- ") > reloads, timeout_seconds=10, what="reload")
+        # An idle process of before may take one more connection; one with an open session stays.
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not old & self._processes(), timeout_seconds=3, what="end of the old processes")
+
+    def _processes(self) -> set[int]:
+        """Return the ids of the processes that take mail or rewrite addresses."""
+        if self._master is None:
+            return set()
+        pid = self._master.pid
+        found = set()
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{child}/comm").read_text().strip() in ("smtpd", "cleanup", "trivial-rewrite"):
+                    found.add(int(child))
+        return found
 
     def run(self, command: str, *arguments: str) -> str:
         """Run one of Postfix's commands on this instance and return what it printed.
