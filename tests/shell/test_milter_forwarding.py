@@ -310,6 +310,21 @@ class TestRefused:
         outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
         assert outcome.text.startswith("550 5.7.1 The mailbox that forwards this message may not do so.")
 
+    def test_the_reply_is_plain_ascii_whatever_the_contact(self, make_milter):
+        milter = make_milter(
+            outbound_policies=[{"name": "default", "automatic_forwarding": "off"}],
+            alerts={"contact": "Jörg <helpdesk@example.org>, 100% sure"},
+        )
+        mail = TestRewrittenSender().forwarded(milter, OUTSIDE).below((b"Delivered-To", b"carol@example.org"))
+        outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
+        assert outcome.text.endswith("may not do so. Ask J?rg ?helpdesk@example.org?, 100? sure")
+
+    def test_name_of_a_mailbox_with_odd_bytes_becomes_no_sender(self, make_milter):
+        milter = make_milter(forwarding={"unauthenticated_forward": "reject"})
+        mail = TestRewrittenSender().forwarded(milter, FORGED).below((b"Delivered-To", b"x\xff\n y@example.org"))
+        outcome = through(milter, mail, "EGRESS", address="127.0.0.1")
+        assert outcome.new_sender == "<carol@example.org>"
+
     def test_mailbox_behind_an_alias(self, make_milter):
         milter = make_milter(outbound_policies=[{"name": "default", "automatic_forwarding": "off"}])
         mail = TestRewrittenSender().forwarded(milter, OUTSIDE).below((b"Delivered-To", b"games@example.org"))

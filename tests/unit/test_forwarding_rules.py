@@ -204,6 +204,10 @@ class TestForwardingOff:
         alice = Origin(ingress=Ingress.SUBMISSION, account="alice", envelope_sender="alice@example.org")
         assert forwarding_refused(facts(alice, **BY_CAROL), site(**OFF)).refusal is Refusal.TO_SENDER
 
+    def test_lets_notices_of_this_postfix_pass_whatever_their_sender(self):
+        notice = Origin(ingress=Ingress.BOUNCE, envelope_sender="double-bounce@mx.example.org")
+        assert forwarding_refused(facts(notice, **BY_CAROL), site(**OFF)) is None
+
     def test_automatic_means_off(self):
         settings = site(outbound_policies=[{"name": "default", "automatic_forwarding": "automatic"}])
         assert forwarding_refused(facts(outside(), **BY_CAROL), settings) is not None

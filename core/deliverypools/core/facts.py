@@ -113,3 +113,8 @@ def printable(text: str, most: int = 200) -> str:
     """Return message text fit for a log line or a reason: one line, printable, bounded, never a surrogate."""
     clean = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
     return clean if len(clean) <= most else clean[: most - 3] + "..."
+
+
+def fit_for_reply(text: str) -> str:
+    """Return text as the reply of a milter may have it: plain ASCII without angle brackets, and `%`, which formats."""
+    return "".join(c if c.isascii() and c not in "%<>" else "?" for c in text)

@@ -21,11 +21,12 @@ def forwarding_refused(facts: MessageFacts, settings: Settings) -> Match | None:
     sieve, not about virtual aliases, which are the administrator's own word, nor about mailing lists. The sender gets
     a non-delivery notice if known to be legitimate, else postmaster does. The second is `unauthenticated_forward` with
     the value `reject`, and about all mail from outside that was examined; the mailbox that forwards gets the notice,
-    postmaster where that cannot be told or would go to many. Mail with a null sender, and copies for an archive
-    (always_bcc), are not refused: nobody would be told.
+    postmaster where that cannot be told or would go to many. Bounces, notices of this Postfix, and copies for an
+    archive (always_bcc) are not refused: nobody would be told.
     """
     origin = facts.origin
-    if origin is None or facts.has_null_sender or facts.archive_copies:
+    is_bounce = facts.has_null_sender or (origin is not None and origin.ingress is Ingress.BOUNCE)
+    if origin is None or is_bounce or facts.archive_copies:
         return None
     if reason := _forbids_forwarding(facts, settings):
         is_legitimate = origin.ingress is not Ingress.OUTSIDE or origin.authenticated.answer is Answer.YES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from deliverypools.core.facts import Ingress, printable
+from deliverypools.core.facts import Ingress, fit_for_reply, printable
 from deliverypools.core.settings import Settings
 from deliverypools.core.utc import DAY_SECONDS, calendar_day
 
@@ -84,4 +84,4 @@ def refusal(restriction: Restriction, settings: Settings) -> str:
         f"Account {printable(restriction.account, _MOST_OF_ACCOUNT)} may not send mail {duration_of(restriction)}:"
         f" {printable(restriction.reason, _MOST_OF_REASON)}. Please ask {printable(contact, _MOST_OF_CONTACT)}"
     )
-    return "".join(c if c.isascii() and c not in "%<>" else "?" for c in text)
+    return fit_for_reply(text)

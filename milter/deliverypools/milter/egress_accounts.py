@@ -126,6 +126,9 @@ def _written_here(ticket: Ticket, message: CollectedMessage, connection: Connect
 
 
 def _is_mailbox(address: str, ticket: Ticket, connection: Connection, settings: Settings) -> bool:
+    if not address.isprintable():
+        # It may become an envelope sender.
+        return False
     if not ticket.resent_queue_id:
         # local(8) wrote it: a mailbox in whatever domain of mydestination, accepted or not.
         return "@" in address

@@ -11,7 +11,7 @@ from deliverypools.core import ticket as tickets
 from deliverypools.core.addresses import normalise_address
 from deliverypools.core.authentication import Authentication, with_authentication
 from deliverypools.core.decisions import FORWARDING_REFUSED, NORMAL, REFUSED_TAG, SPAM, UNDECIDED, Decision, Refusal
-from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
+from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, fit_for_reply, printable
 from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.mailing_lists import list_posted_to
 from deliverypools.core.received import fields_above, own_received
@@ -215,7 +215,7 @@ def verdict_of(
 def _refusal_text(decision: Decision, services: Services) -> str:
     if decision.rule == FORWARDING_REFUSED and decision.refusal is Refusal.TO_SENDER:
         contact = printable(services.settings.alerts.contact_address(services.settings.accepted_domains))
-        return f"The mailbox that forwards this message may not do so. Ask {contact}".replace("%", "")
+        return fit_for_reply(f"The mailbox that forwards this message may not do so. Ask {contact}")
     return "The sender of this message could not be authenticated, so that it is not forwarded"
 
 
