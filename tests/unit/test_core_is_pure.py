@@ -40,6 +40,7 @@ ALLOWED = frozenset(
         "unicodedata",
         "urllib.parse",
         "authres",
+        "flufl.bounce",
         "idna",
         "pydantic",
         "pydantic_core",

@@ -14,4 +14,6 @@ def configure(program: str) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, force=True, format=f"{program}[%(process)d]: %(levelname)s: %(message)s"
     )
+    # It writes a line for each of its sixteen detectors.
+    logging.getLogger("flufl.bounce").disabled = True
     logging.raiseExceptions = False
