@@ -1,0 +1,110 @@
+"""Whether a notice of this Postfix would be backscatter."""
+
+from dataclasses import replace
+
+import pytest
+
+from deliverypools.core.dsn.dubious import why_backscatter
+from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
+from deliverypools.core.settings import built_in_defaults
+from deliverypools.core.ticket import Binding, Ticket
+
+SETTINGS = built_in_defaults().model_copy(update={"accepted_domains": ("example.org",)})
+SENDER = "erin@forged.example"
+FORGED = Origin(
+    ingress=Ingress.OUTSIDE,
+    envelope_sender=SENDER,
+    client_address="203.0.113.9",
+    authenticated=Finding(Answer.NO, "nothing passed"),
+    envelope_authenticated=Finding(Answer.NO, "nothing passed"),
+    authentication_results="spf=fail dkim=none dmarc=none",
+)
+
+
+def why(origin: Origin | None, *recipients: str, requested: frozenset[str] = frozenset()) -> str:
+    ticket = Ticket(
+        ticket_id="t",
+        made_at=0.0,
+        first_queue_id="Q",
+        origin=origin,
+        binding=Binding("", "", ""),
+        recipient_count=1,
+        requested_notices=requested,
+    )
+    return why_backscatter(ticket, recipients or (SENDER,), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        "spf=fail dkim=none dmarc=none",
+        "spf=softfail dkim=none dmarc=none",
+        "spf=none dkim=fail dmarc=fail",
+        "spf=neutral dkim=none dmarc=fail arc=none",
+    ],
+)
+def test_sender_who_failed_is_forged(results):
+    assert "failed authentication" in why(replace(FORGED, authentication_results=results))
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        "",
+        "spf=none dkim=none dmarc=none",
+        "spf=neutral dkim=none dmarc=none",
+        "spf=permerror dkim=fail dmarc=permerror",
+        "spf=temperror dkim=none dmarc=none",
+    ],
+)
+def test_sender_who_proves_nothing_has_failed_nothing(results):
+    assert why(replace(FORGED, authentication_results=results)) == ""
+
+
+@pytest.mark.parametrize("ingress", [Ingress.SUBMISSION, Ingress.TRUSTED, Ingress.LOCAL, Ingress.BOUNCE])
+def test_own_mail_is_never_dubious(ingress):
+    assert why(replace(FORGED, ingress=ingress, spam="X-Spam-Flag: YES")) == ""
+
+
+@pytest.mark.parametrize("answer", [Answer.YES, Answer.UNKNOWN])
+@pytest.mark.parametrize("spam", ["", "X-Spam-Flag: YES"])
+def test_authenticated_or_unknown_sender_gets_his_notice(answer, spam):
+    assert why(replace(FORGED, envelope_authenticated=Finding(answer), spam=spam)) == ""
+
+
+@pytest.mark.parametrize("finding", [NOT_ASKED, Finding(Answer.NO)])
+def test_spam_of_nobody_in_particular_is_dubious(finding):
+    origin = replace(FORGED, authentication_results="", envelope_authenticated=finding, spam="X-Spam-Flag: YES")
+    assert "spam" in why(origin)
+
+
+def test_failure_that_was_not_examined_is_none():
+    assert why(replace(FORGED, envelope_authenticated=NOT_ASKED)) == ""
+
+
+@pytest.mark.parametrize("requested", ["FAILURE", "DELAY", "SUCCESS"])
+def test_notice_that_was_asked_for_is_sent(requested):
+    assert why(FORGED, requested=frozenset({requested})) == ""
+
+
+@pytest.mark.parametrize(
+    "recipients", [("alice@example.org",), ("owner@lists.example",), (SENDER, "postmaster@example.org"), ("",)]
+)
+def test_notice_to_somebody_else_is_sent(recipients):
+    assert why(FORGED, *recipients) == ""
+
+
+def test_spelling_of_the_sender_does_not_matter():
+    assert why(FORGED, "erin@FORGED.example.")
+
+
+def test_own_user_gets_the_notice():
+    assert why(replace(FORGED, envelope_sender="bob@example.org"), "bob@example.org") == ""
+
+
+def test_unknown_origin_is_not_dubious():
+    assert why(None) == ""
+
+
+def test_null_sender_is_not_dubious():
+    assert why(replace(FORGED, envelope_sender=""), "") == ""
