@@ -49,6 +49,18 @@ bench-policy:  ## measure the policy service beside Debian's policyd-rate-limit 
 bench-dkim: prepare  ## measure DKIM verification of ordinary and hostile messages beside dkimpy alone (ARGS="--rounds 5")
 	@.venv/bin/python bench/signatures.py $(ARGS)
 
+.PHONY: bench-bounces
+bench-bounces: prepare  ## recognise labelled bounces (CORPUS=DIR with LABELS.tsv; ARGS="--spam-assassin" fetches more)
+	@.venv/bin/python bench/bounces.py $(CORPUS) $(ARGS)
+
+.PHONY: bench-ndr-flood
+bench-ndr-flood: prepare  ## 10,000 NDRs arrive for a forged domain: delay of other mail, alerts (ARGS="--ndrs 2000")
+	@.venv/bin/python bench/ndr_flood.py $(ARGS)
+
+.PHONY: bench-surges
+bench-surges: prepare  ## show how often the likely cause of a surge is the real one (ARGS="--seed 7")
+	@.venv/bin/python bench/surges.py $(ARGS)
+
 .PHONY: format
 format: prepare  ## rewrite the code in the project's style
 	.venv/bin/ruff check --fix

@@ -2,8 +2,9 @@
 
 from deliverypools.adapters.state import Reservation
 from deliverypools.core.facts import Ingress
-from deliverypools.core.records import DecisionRecord
+from deliverypools.core.records import DecisionRecord, DroppedNotice
 from deliverypools.core.restrictions import Restriction
+from deliverypools.core.surges.events import Category, NdrEvent, Way
 from deliverypools.core.tallies import DAY, Entry, Tally, Window
 
 START = 1_700_000_040.0
@@ -63,6 +64,48 @@ def record(queue_id="4Q1", account="alice", at=START, host="mx1.example.org", **
             "client_address": "2001:db8::1",
             "subject": "Gr\N{LATIN SMALL LETTER U WITH DIAERESIS}\N{LATIN SMALL LETTER SHARP S}e \N{SNOWMAN}",
             "message_id": "<1@example.org>",
+        }
+        | others
+    )
+
+
+def dropped_notice(queue_id="4Q1", at=START, host="mx1.example.org", **others):
+    return DroppedNotice(
+        **{
+            "queue_id": queue_id,
+            "host": host,
+            "at": at,
+            "kind": "non-delivery",
+            "sender": "forged@example.net",
+            "recipients": "full@example.com: 552 5.2.2 mailbox full",
+            "client_address": "203.0.113.9",
+            "reason": "its sender failed authentication: spf=fail",
+            "original_queue_id": "4Q0",
+            "message_id": "<1@example.net>",
+            "subject": "Gr\N{LATIN SMALL LETTER U WITH DIAERESIS}\N{LATIN SMALL LETTER SHARP S}e",
+            "header_from": "Forged <forged@example.net>",
+            "first_lines": "Dear friend,\n\nI am a prince.",
+        }
+        | others
+    )
+
+
+def ndr_event(event_id="mx1.example.org/4Q1", at=START, **others):
+    return NdrEvent(
+        **{
+            "event_id": event_id,
+            "at": at,
+            "way": Way.ARRIVED,
+            "domain": "example.org",
+            "address": "alice@example.org",
+            "account": "alice",
+            "verdict": "backscatter",
+            "category": Category.UNKNOWN_USER,
+            "client": "203.0.113.9",
+            "remote": "example.net",
+            "original": "0123abcd",
+            "amount": 3,
+            "local_parts": 2,
         }
         | others
     )

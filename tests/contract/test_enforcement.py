@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from invented import DAY
 
-from deliverypools.adapters.enforcement import MAIL, WEBHOOK, enforce
+from deliverypools.adapters.enforcement import enforce
 from deliverypools.adapters.state import Reservation
+from deliverypools.adapters.telling import MAIL, WEBHOOK
 from deliverypools.core.accounts import Account
 from deliverypools.core.alerts import Alert, Event
 from deliverypools.core.facts import Ingress

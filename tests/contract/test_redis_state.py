@@ -14,9 +14,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from invented import ODD_NAMES, START, held, record, reserve, restriction, tally
+from invented import ODD_NAMES, START, dropped_notice, held, ndr_event, record, reserve, restriction, tally
 from stores import RedisServer
 
+from deliverypools.adapters import log_times
 from deliverypools.adapters.redis_state import RedisState
 from deliverypools.adapters.state import RESERVATION_SECONDS, Reservation, StateUnavailable, open_state
 from deliverypools.core.accounts import Account
@@ -95,6 +96,13 @@ def calls_of(state):
         "record": lambda: state.record(record(), DAY),
         "record_of": lambda: state.record_of("mx1.example.org", "4Q1"),
         "records_of": lambda: state.records_of("alice"),
+        "sent": lambda: state.sent(["<1@example.org>"], [("mx1.example.org", "4Q1")]),
+        "recorded_since": state.recorded_since,
+        "drop": lambda: state.drop(dropped_notice(), DAY, 100),
+        "dropped": state.dropped,
+        "count_dropped": state.count_dropped,
+        "note_ndr": lambda: state.note_ndr(ndr_event()),
+        "ndrs": lambda: state.ndrs(since=0.0, most=10),
         "post": lambda: state.post("one", DAY, [("mail", "text")]),
         "claim_notices": lambda: state.claim_notices(10, 60),
         "settle_notice": lambda: state.settle_notice("1"),
@@ -222,6 +230,14 @@ class TestServerRefuses:
             ("endings:submission:alice", "last_ending"),
             ("decision:4Q1/mx1.example.org", "record"),
             ("decisions-of:alice", "records_of"),
+            ("decision:4Q1/mx1.example.org", "sent"),
+            ("log-times", "record"),
+            ("log-times", "recorded_since"),
+            ("dropped", "drop"),
+            ("dropped-by-time", "dropped"),
+            ("dropped-ending", "count_dropped"),
+            ("ndrs", "note_ndr"),
+            ("ndrs-by-time", "ndrs"),
             ("notices", "claim_notices"),
         ],
     )
@@ -356,6 +372,39 @@ class TestBounds:
             clock.now += DAY
         assert redis_server.client.zcard("delivery-pools:endings:submission:alice") == 3
         assert 2 * DAY < redis_server.client.ttl("delivery-pools:endings:submission:alice") < 4 * DAY
+
+    def test_the_drop_ledger_and_the_events_keep_nothing_of_what_is_gone(self, state, redis_server, clock):
+        for number in range(30):
+            state.drop(dropped_notice(f"4Q{number}"), 60, 10)
+            state.note_ndr(ndr_event(f"mx/{number}"))
+        client = redis_server.client
+        sizes = [client.hlen("delivery-pools:dropped"), client.zcard("delivery-pools:dropped-by-time")]
+        assert sizes == [10, 10]
+        clock.now += DAY + 1
+        state.drop(dropped_notice("4R", at=clock.now), 60, 10)
+        state.note_ndr(ndr_event("mx/new", at=clock.now))
+        for name in ("dropped", "ndrs"):
+            assert client.hlen(f"delivery-pools:{name}") == client.zcard(f"delivery-pools:{name}-by-time") == 1
+        assert client.zcard("delivery-pools:dropped-ending") == 1
+
+    def test_a_long_message_id_makes_a_short_key(self, state, redis_server):
+        state.record(record(message_id="<" + "x" * 100_000), DAY)
+        assert max(map(len, redis_server.client.scan_iter())) < 100
+
+    def test_times_that_rows_are_kept_for_are_a_few(self, state, redis_server):
+        for number in range(100):
+            state.record(record(at=START + number), DAY + number)
+        assert redis_server.client.hlen("delivery-pools:log-times") == log_times.MOST
+
+    @pytest.mark.parametrize("row", ["nonsense", "[]", "{}", '["a", 1]', '{"queue_id": 1}'])
+    def test_an_entry_or_event_that_somebody_else_wrote(self, state, redis_server, row):
+        for name in ("dropped", "ndrs"):
+            redis_server.client.hset(f"delivery-pools:{name}", "one", row)
+            redis_server.client.zadd(f"delivery-pools:{name}-by-time", {"one": START})
+        with pytest.raises(StateUnavailable):
+            state.dropped()
+        with pytest.raises(StateUnavailable):
+            state.ndrs(since=0.0, most=10)
 
     def test_a_shorter_time_does_not_let_the_server_drop_what_is_kept_longer(self, state, redis_server):
         state.see("alice", ["a@x"], 100 * DAY, renew=True)

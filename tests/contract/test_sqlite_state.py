@@ -7,8 +7,9 @@ import threading
 import time
 
 import pytest
-from invented import START, held, record, reserve, restriction, tally
+from invented import START, dropped_notice, held, ndr_event, record, reserve, restriction, tally
 
+from deliverypools.adapters import log_times
 from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.adapters.state import StateUnavailable, open_state
 from deliverypools.core.facts import Answer, Finding
@@ -79,9 +80,13 @@ class TestPruning:
             state.restrict(restriction(f"user{minute}", until=clock.now + 60))
             state.release(f"user{minute}")
             state.record(record(f"4Q{minute}", at=clock.now), 60)
+            state.drop(dropped_notice(f"4Q{minute}", at=clock.now), 60, 100)
         clock.now += 31 * DAY
         state.count(tally(1))
-        tables = ("counters", "once", "ticket_uses", "seen", "sender_domains", "releases", "endings", "decisions")
+        tables = (
+            *("counters", "once", "ticket_uses", "seen", "sender_domains", "releases", "endings", "decisions"),
+            "dropped",
+        )
         assert {table: rows_in(path, table) for table in tables} == dict.fromkeys(tables, 0) | {"counters": 1}
 
     def test_what_ended_is_forgotten_when_somebody_is_restricted(self, state, clock, path):
@@ -90,6 +95,58 @@ class TestPruning:
         clock.now += 100
         state.restrict(restriction(until=START + 200))
         assert rows_in(path, "restrictions") == 1
+
+    def test_the_drop_ledger_and_the_events_keep_nothing_of_what_is_gone(self, state, clock, path, monkeypatch):
+        monkeypatch.setattr("deliverypools.adapters.sqlite_ndrs.MOST_NDRS", 20)
+        for number in range(30):
+            state.drop(dropped_notice(f"4Q{number}"), DAY, 10)
+            state.note_ndr(ndr_event(f"mx/{number}"))
+        assert [rows_in(path, "dropped"), rows_in(path, "ndrs")] == [10, 20]
+        clock.now += DAY
+        for number in range(2):
+            state.note_ndr(ndr_event(f"mx/new{number}", at=clock.now))
+        assert rows_in(path, "ndrs") == 2
+
+    def test_times_that_rows_are_kept_for_are_a_few(self, state, path):
+        for number in range(100):
+            state.record(record(at=START + number), DAY + number)
+        assert rows_in(path, "log_times") == log_times.MOST
+
+
+class TestIndexes:
+    """What is asked for each DSN, or twenty times a minute, never goes through a whole table."""
+
+    @pytest.mark.parametrize(
+        ("ask", "index"),
+        [
+            (lambda state: state.sent(["<1@example.org>"], []), "decisions_by_message_id"),
+            (lambda state: state.sent([], [("mx1.example.org", "4Q1")]), "PRIMARY KEY"),
+            (lambda state: state.recorded_since(), None),
+            (lambda state: state.dropped(since=START), "dropped_by_time"),
+            (lambda state: state.count_dropped(since=START), "COVERING INDEX dropped_by_time"),
+            (lambda state: state.ndrs(since=START, most=10), "ndrs_by_time"),
+            (lambda state: state.drop(dropped_notice(), DAY, 10), "INTEGER PRIMARY KEY"),
+            (lambda state: state.note_ndr(ndr_event()), "ndrs_by_time"),
+        ],
+        ids=["message-id", "queue file", "since", "dropped", "count", "ndrs", "drop", "note"],
+    )
+    def test_the_plan(self, state, path, ask, index):
+        state.record(record(), DAY)
+        statements = []
+        state._file._current_connection().set_trace_callback(statements.append)
+        ask(state)
+        plans = [plan for statement in statements for plan in plans_of(path, statement)]
+        scanned = [plan for plan in plans if plan.startswith("SCAN") and plan != "SCAN log_times"]
+        assert not scanned, plans
+        assert not any("TEMP B-TREE" in plan for plan in plans), plans
+        assert index is None or any(index in plan for plan in plans), plans
+
+
+def plans_of(path, statement):
+    if not statement.startswith(("SELECT", "DELETE", "INSERT", "UPDATE")):
+        return []
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        return [row[3] for row in reader.execute(f"EXPLAIN QUERY PLAN {statement.replace('Inf', '9e999')}")]
 
 
 class TestOpening:
@@ -122,6 +179,24 @@ class TestOpening:
             old.commit()
         assert reserve(state, "4Q1", tally(2)) == 7
         assert state.commit("4Q1", tally(2)) == (7,)
+
+    def test_a_file_of_the_last_version_keeps_what_is_as_it_was(self, path, state, clock):
+        """Its decisions cannot be looked up by Message-ID: they are left behind."""
+        state.restrict(restriction())
+        state.record(record(), DAY)
+        state.post("one", DAY, [("mail", "text")])
+        state.close()
+        with contextlib.closing(sqlite3.connect(path)) as old:
+            for table in ("dropped", "ndrs", "log_times"):
+                old.execute(f"DROP TABLE {table}")
+            old.execute("PRAGMA user_version = 2")
+        assert state.restrictions() == [restriction()]
+        assert [one.payload for one in state.claim_notices(10, 60)] == ["text"]
+        assert state.recorded_since() is None
+        state.record(record(), DAY)
+        state.drop(dropped_notice(), DAY, 10)
+        state.note_ndr(ndr_event())
+        assert state.sent(["<1@example.org>"], []) == record()
 
     def test_the_schema_of_a_newer_version_is_refused(self, path, state):
         with contextlib.closing(sqlite3.connect(path)) as newer:

@@ -15,7 +15,7 @@ from deliverypools.core.decisions import UNDECIDED
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.headers import Headers
 from deliverypools.core.received import date_of, own_received
-from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, report_type, spam_evidence
+from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.rules import RULES, after_waiting, classify, rule_name
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings
@@ -156,12 +156,6 @@ def test_undecided_mail_waits_or_leaves_by_high_risk(facts, settings, waited):
 @given(FACTS, st.sampled_from(SITES))
 def test_a_decision_does_not_change_when_it_is_asked_again(facts, settings):
     assert classify(facts, settings) == classify(facts, settings)
-
-
-@given(FIELDS.map(Headers.of))
-def test_reports_are_total(headers):
-    assert (report_type(headers) or "").isascii()
-    assert not (is_delivery_status_report(headers) and is_automatic_reply(headers))
 
 
 @given(FIELDS.map(Headers.of))

@@ -1,228 +1,28 @@
 """The dispatcher with a real state, a real HTTP server and a program in the place of sendmail(1)."""
 
-import asyncio
 import contextlib
-import email
-import email.policy
-import http.server
 import json
 import logging
 import socket
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from cryptography.fernet import Fernet
+from dispatching import DAY, SEALER, SECONDS, SECRET, Failing, wait_for_log
 
-from deliverypools.adapters import copies, sendmail, webhook
+from deliverypools.adapters import copies, sendmail, telling, webhook
 from deliverypools.adapters.copies import CopyDraft
-from deliverypools.adapters.enforcement import MAIL, WEBHOOK, tell
 from deliverypools.adapters.message_file import parse_headers
-from deliverypools.adapters.seal import TicketSealer
-from deliverypools.adapters.sqlite_state import SQLiteState
-from deliverypools.adapters.state import StateUnavailable
+from deliverypools.adapters.telling import MAIL, WEBHOOK
 from deliverypools.core.alerts import Alert, Event
 from deliverypools.core.facts import Ingress
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction
-from deliverypools.core.settings import Settings, built_in_defaults
 from deliverypools.core.ticket import HEADER
+from deliverypools.core.told import LimitAlert
 from deliverypools.lab.waiting import wait_until
 from deliverypools.policy import dispatcher as dispatcher_module
-from deliverypools.policy.dispatcher import Dispatcher
-
-SEALER = TicketSealer([Fernet.generate_key()])
-SECONDS = 20
-DAY = 86_400
-SECRET = "hook-secret"
-SENDMAIL = """\
-#!/bin/sh
-call=$(mktemp -d "$0.calls/XXXXXXXX")
-printf '%s\\0' "$@" > "$call/argv"
-cat > "$call/stdin"
-mv "$call" "$call.done"
-while [ -e "$0.hangs" ]; do sleep 0.05; done
-if [ -e "$0.fails" ]; then echo "mail system is down" >&2; exit 75; fi
-"""
-
-
-class Clock:
-    """The time of day, with what a test adds to it."""
-
-    ahead = 0.0
-
-    def __call__(self):
-        return time.time() + self.ahead
-
-
-class Mailer:
-    """A program in the place of sendmail(1): writes down what it is given, and fails or hangs when told so."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "sendmail"
-        self.path.write_text(SENDMAIL)
-        self.path.chmod(0o755)
-        self._calls = folder / "sendmail.calls"
-        self._calls.mkdir()
-        self.fails = folder / "sendmail.fails"
-        self.hangs = folder / "sendmail.hangs"
-
-    @property
-    def calls(self):
-        """Arguments and message of each call, oldest first."""
-        done = sorted(self._calls.glob("*.done"), key=lambda call: call.stat().st_mtime_ns)
-        return [((call / "argv").read_text().split("\0")[:-1], (call / "stdin").read_bytes()) for call in done]
-
-    def wait_for(self, count):
-        wait_until(lambda: len(self.calls) >= count, timeout_seconds=SECONDS, what=f"{count} calls of sendmail")
-        return [email.message_from_bytes(content, policy=email.policy.default) for _, content in self.calls]
-
-
-class Hook(http.server.ThreadingHTTPServer):
-    """A webhook that answers with `statuses`, one after the other, the last one for ever; None: not at all."""
-
-    daemon_threads = True
-
-    def __init__(self, *statuses, drips=False):
-        self.statuses = list(statuses)
-        self.drips = drips
-        self.requests = []
-        self.ended = threading.Event()
-        super().__init__(("127.0.0.1", 0), HookHandler)
-        self.url = f"http://user:{SECRET}@127.0.0.1:{self.server_address[1]}/{SECRET}?{SECRET}=ü"
-
-    def wait_for(self, count):
-        wait_until(lambda: len(self.requests) >= count, timeout_seconds=SECONDS, what=f"{count} requests")
-        return self.requests
-
-    def handle_error(self, *_):
-        """A client that goes away is what some tests are about."""
-
-
-class HookHandler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        hook = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = hook.statuses.pop(0) if len(hook.statuses) > 1 else hook.statuses[0]
-        hook.requests.append((self.path, dict(self.headers), json.loads(body)))
-        if status is None:
-            hook.ended.wait()
-            return
-        if hook.drips:
-            self.wfile.write(b"HTTP/1.0 200 ")
-            while not hook.ended.wait(0.05):
-                self.wfile.write(b"x")
-            return
-        self.send_response(status)
-        if 300 <= status < 400:
-            self.send_header("Location", f"http://127.0.0.1:{hook.server_address[1]}/elsewhere")
-        self.end_headers()
-        self.wfile.write(b"thank you" * 10_000)
-
-    do_GET = do_POST  # noqa: N815  (what a redirect would be followed with)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def mailer(tmp_path):
-    made = Mailer(tmp_path)
-    yield made
-    made.hangs.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def make_hook():
-    with contextlib.ExitStack() as stack:
-
-        def make(*statuses, **options):
-            hook = Hook(*statuses, **options)
-            thread = threading.Thread(target=hook.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            for step in (hook.server_close, thread.join, hook.shutdown, hook.ended.set):
-                stack.callback(step)
-            return hook
-
-        yield make
-
-
-@pytest.fixture
-def make_settings(tmp_path, mailer):
-    def make(*, bcc=(), **alerts):
-        pools = {
-            name: {"addresses": [f"192.0.2.{number}"], "helo": "mx.example.org"}
-            for number, name in enumerate(built_in_defaults().pools, 10)
-        }
-        usual = {"sendmail": str(mailer.path), "spool": str(tmp_path / "spool")}
-        return Settings.model_validate(
-            {
-                "accepted_domains": ["example.org"],
-                "pools": pools,
-                "alerts": usual | alerts,
-                "outbound_policies": [{"name": "default", "bcc_suspicious_mail": list(bcc)}],
-            }
-        )
-
-    return make
-
-
-@pytest.fixture
-def state(tmp_path, clock):
-    state = SQLiteState(str(tmp_path / "state.db"), clock)
-    yield state
-    state.close()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """The same turns, with less waiting between them."""
-    monkeypatch.setattr(dispatcher_module, "_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(dispatcher_module, "_WATCH_EVERY_SECONDS", 0.0)
-
-
-@pytest.fixture
-def run(tmp_path, clock):
-    """Run a dispatcher until the end of the test, or until what is returned is called."""
-    with contextlib.ExitStack() as stack:
-
-        def start(settings, open_state=None):
-            path = str(tmp_path / "state.db")
-            made = Dispatcher(
-                settings if callable(settings) else lambda: settings,
-                open_state or (lambda: SQLiteState(path, clock)),
-                lambda: SEALER,
-                clock,
-            )
-            loop = asyncio.new_event_loop()
-            task = loop.create_task(made.run())
-
-            def work():
-                with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(task)
-                loop.run_until_complete(loop.shutdown_default_executor())
-                loop.close()
-
-            thread = threading.Thread(target=work)
-            thread.start()
-
-            def stop():
-                with contextlib.suppress(RuntimeError):  # stopped before
-                    loop.call_soon_threadsafe(task.cancel)
-                thread.join(SECONDS)
-                assert not thread.is_alive()
-
-            stack.callback(stop)
-            return stop
-
-        yield start
 
 
 def an_alert(clock, **changes):
@@ -242,8 +42,8 @@ def an_alert(clock, **changes):
     return replace(usual, **changes)
 
 
-def wait_for_log(caplog, text, count=1):
-    wait_until(lambda: caplog.text.count(text) >= count, timeout_seconds=SECONDS, what=f"{text!r} in the log")
+def tell(alert, settings, state):
+    return telling.tell(LimitAlert(alert), settings, state)
 
 
 def a_record(clock, **changes):
@@ -561,21 +361,6 @@ class TestOutbox:
         tell(an_alert(clock, account="bob@example.org"), current[0], state)
         mailer.wait_for(2)
         assert [arguments[-1] for arguments, _ in mailer.calls] == ["admin@example.org", "other@example.org"]
-
-
-class Failing:
-    """A state some of whose methods fail."""
-
-    def __init__(self, state):
-        self._state = state
-        self.methods = set()
-        self.failures = 0
-
-    def __getattr__(self, name):
-        if name in self.methods:
-            self.failures += 1
-            raise StateUnavailable("the disk is gone")
-        return getattr(self._state, name) if name != "close" else lambda: None
 
 
 class TestRestrictions:

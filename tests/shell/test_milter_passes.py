@@ -202,7 +202,7 @@ class TestEgressPass:
         send(submitted(MAIL), "EGRESS", queue_id="4LOGLINE01z")
         milter.wait_for_log(
             '4LOGLINE01z: pass=egress pool=normal rule=default reasons="no other rule matched"'
-            " account=alice message-id=<1@example.org>"
+            " account=alice kind=ordinary message-id=<1@example.org>"
         )
 
 

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import threading
 import time
+from ipaddress import ip_address
 
 import pytest
 
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Ingress
 from deliverypools.policy import batches, connections
+from deliverypools.policy.backscatter import Suspect
 from deliverypools.policy.batches import Batches
 from deliverypools.policy.connections import Connections
 from deliverypools.policy.service import DUNNO, Question
@@ -156,8 +158,12 @@ class Service:
     def __init__(self):
         self.go_on = threading.Event()
         self.together = []
+        self.looked_up = asyncio.Event()
+        self.seconds = []
 
     def question(self, request, settings, deadline):
+        if "client" in request:
+            return Suspect(ip_address(request["client"]), "")
         account = Account(Ingress.SUBMISSION, request["sasl_username"])
         return Question(account, None, deadline) if request["sasl_username"] else DUNNO
 
@@ -168,24 +174,33 @@ class Service:
             raise ZeroDivisionError
         return [f"550 {question.account.name}" for question in questions]
 
+    async def look_up(self, suspect, settings, seconds):
+        self.seconds.append(seconds)
+        await self.looked_up.wait()
+        if suspect.client.is_loopback:
+            raise ZeroDivisionError
+        return f"550 {suspect.client}" if suspect.client.version == 4 else None
 
-def run_batches(scenario):
+
+def run_batches(scenario, drain_seconds=SECONDS):
     service = Service()
 
     async def run():
-        group = Batches(service, lambda: None)
+        group = Batches(service, lambda: None, service.look_up)
         answers = {}
 
-        def ask(name):
-            group.ask({"sasl_username": name}, lambda action: answers.setdefault(name, []).append(action))
+        def ask(name, **request):
+            group.ask({"sasl_username": name} | request, lambda action: answers.setdefault(name, []).append(action))
 
         try:
             await scenario(service, ask, answers)
         finally:
             service.go_on.set()
-            await group.close(SECONDS)
+            await group.close(drain_seconds)
+            await until(lambda: not group._looking_up)
+        return answers
 
-    asyncio.run(run())
+    service.answers_given = asyncio.run(run())
     return service
 
 
@@ -242,3 +257,57 @@ def test_a_state_that_does_not_answer_is_given_up_in_time_and_once(monkeypatch):
 
     # The one that was given up while it waited was never asked about.
     assert run_batches(scenario).together == [1, 1]
+
+
+def test_nobody_waits_for_a_look_up_but_who_asked_for_it():
+    async def scenario(service, ask, answers):
+        service.go_on.set()
+        for number in range(300):
+            ask(f"suspect {number}", client=f"192.0.2.{number % 256}")
+        ask("somebody")
+        ask("")
+        await until(lambda: count(answers) == 2)
+        assert answers == {"somebody": ["550 somebody"], "": [DUNNO]}
+        assert len(service.seconds) == 300
+        assert max(service.seconds) < batches.ANSWER_SECONDS
+        service.looked_up.set()
+        await until(lambda: count(answers) == 302)
+        assert answers["suspect 7"] == ["550 192.0.2.7"]
+
+    run_batches(scenario)
+
+
+def test_a_look_up_does_not_wait_for_the_state():
+    async def scenario(service, ask, answers):
+        ask("somebody")
+        await until(lambda: service.together)
+        service.looked_up.set()
+        ask("suspect", client="192.0.2.1")
+        await until(lambda: count(answers) == 1)
+        assert answers == {"suspect": ["550 192.0.2.1"]}
+
+    run_batches(scenario)
+
+
+def test_a_look_up_without_objection_or_that_breaks_is_dunno():
+    async def scenario(service, ask, answers):
+        service.looked_up.set()
+        ask("no objection", client="2001:db8::1")
+        ask("broken", client="127.0.0.1")
+        await until(lambda: count(answers) == 2)
+        assert answers == {"no objection": [DUNNO], "broken": [DUNNO]}
+
+    run_batches(scenario)
+
+
+def test_the_end_waits_for_look_ups_and_gives_up_those_that_hang():
+    async def asked(service, ask, answers):
+        ask("suspect", client="192.0.2.1")
+        await until(lambda: service.seconds)
+
+    async def answered(service, ask, answers):
+        await asked(service, ask, answers)
+        asyncio.get_running_loop().call_soon(service.looked_up.set)
+
+    assert run_batches(answered).answers_given == {"suspect": ["550 192.0.2.1"]}
+    assert run_batches(asked, drain_seconds=0.05).answers_given == {"suspect": [DUNNO]}

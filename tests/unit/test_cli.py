@@ -15,6 +15,7 @@ from deliverypools.adapters.srs_secrets import read_srs_secrets
 COMMANDS = (
     *(("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"), ("usage",)),
     *(("restricted",), *(("restricted", action) for action in ("list", "add", "release", "requeue"))),
+    *(("dropped",), ("dropped", "list")),
 )
 
 
@@ -40,7 +41,7 @@ def test_a_command_is_required(run):
     "command",
     [
         *(("milter",), ("policy",), ("check",), ("keys", "rotate"), ("classify", "x.eml"), ("usage", "alice")),
-        *(("restricted", "list"), ("restricted", "add", "alice"), ("restricted", "requeue")),
+        *(("restricted", "list"), ("restricted", "add", "alice"), ("restricted", "requeue"), ("dropped", "list")),
     ],
 )
 def test_missing_settings_file_that_was_asked_for(run, command, tmp_path):
@@ -70,6 +71,7 @@ class TestClassify:
                 "rule": "default",
                 "reasons": ["no other rule matched"],
                 "ndr": False,
+                "kind": "ordinary",
                 "authentication": {"spf": "not_asked", "dkim": "not_asked", "dmarc": "not_asked"},
                 "srs_sender": None,
                 "not_asked": ["sender_domain_without_mx_or_a"],
@@ -92,7 +94,8 @@ class TestClassify:
     @pytest.mark.parametrize("sender", ["<>", ""])
     def test_null_sender(self, run, config, mail, sender):
         result = run("classify", "--config", config, "--json", "--sender", sender, mail).json()[0]
-        assert (result["rule"], result["ndr"]) == ("delivery_status_notification", True)
+        found = (result["rule"], result["ndr"], result["kind"])
+        assert found == ("delivery_status_notification", False, "ordinary")
 
     def test_message_that_names_no_sender_is_no_bounce(self, run, config, tmp_path):
         (tmp_path / "mail.eml").write_bytes(b"Subject: who?\r\n\r\nhello\r\n")

@@ -8,6 +8,7 @@ from deliverypools.core.decisions import UNDECIDED, Decision, Match, NotAsked, U
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.forwarding import forwarded
 from deliverypools.core.headers import Headers
+from deliverypools.core.message_kind import DSN_KINDS, Kind, MessageKind
 from deliverypools.core.rules import (
     RULES,
     after_waiting,
@@ -27,7 +28,7 @@ POOLS = {
     name: {"addresses": [f"192.0.2.{number}"], "helo": f"{name}.example.org"}
     for name, number in (("normal", 10), ("high-risk", 20), ("relay", 30), ("bulk", 40))
 }
-REPORT = ("Content-Type", 'multipart/report; report-type=delivery-status; boundary="b"')
+NDR = MessageKind(Kind.NON_DELIVERY, "multipart/report")
 RESOLVES = Finding(Answer.YES, "example.org: has MX")
 FAILS = Finding(Answer.UNKNOWN, "example.org: DNS cannot tell (MX SERVFAIL)")
 
@@ -132,34 +133,30 @@ def test_every_rule_says_what_it_is_for(rule):
 class TestDeliveryStatusNotification:
     def test_null_sender_matches(self):
         match = delivery_status_notification(message(envelope_sender=""), site())
-        assert match == Match("high-risk", ("null reverse-path",))
+        assert match == Match("high-risk", ("null reverse-path", "ordinary, no delivery status"))
 
-    def test_report_matches_whatever_its_sender(self):
-        match = delivery_status_notification(message(REPORT), site())
-        assert match == Match("high-risk", ("multipart/report of a delivery status",))
+    @pytest.mark.parametrize("kind", [Kind.NON_DELIVERY, Kind.DELAY, Kind.DELIVERY])
+    def test_dsn_matches_whatever_its_sender(self, kind):
+        match = delivery_status_notification(message(kind=MessageKind(kind, "qmail")), site())
+        assert match == Match("high-risk", (f"{kind} (qmail)",))
+
+    @pytest.mark.parametrize("kind", sorted(set(Kind) - DSN_KINDS))
+    def test_any_other_kind_with_a_sender_does_not_match(self, kind):
+        assert delivery_status_notification(message(kind=MessageKind(kind, "x")), site()) is None
+
+    @pytest.mark.parametrize("kind", sorted(set(Kind) - DSN_KINDS))
+    def test_any_other_kind_with_a_null_sender_is_told_apart(self, kind):
+        match = delivery_status_notification(message(envelope_sender="", kind=MessageKind(kind, "x")), site())
+        assert match == Match("high-risk", ("null reverse-path", f"{kind} (x), no delivery status"))
 
     def test_what_bounce_makes_matches_whatever_its_sender(self):
-        facts = message(envelope_sender="double-bounce@example.org", origin=origin(ingress=Ingress.BOUNCE))
-        assert delivery_status_notification(facts, site()) == Match("high-risk", ("made by this Postfix (bounce)",))
+        facts = message(envelope_sender="double-bounce@example.org", origin=origin(ingress=Ingress.BOUNCE), kind=NDR)
+        reasons = ("made by this Postfix (bounce)", "non-delivery (multipart/report)")
+        assert delivery_status_notification(facts, site()) == Match("high-risk", reasons)
 
     def test_null_sender_from_outside_matches_though_a_list_gave_it_one(self):
-        match = delivery_status_notification(
-            message(origin=origin(ingress=Ingress.OUTSIDE, envelope_sender="")), site()
-        )
-        assert match == Match("high-risk", ("null reverse-path when it arrived",))
-
-    def test_vacation_reply_with_null_sender_is_told_apart(self):
-        fields = (("Auto-Submitted", "auto-replied"), ("From", "Alice <alice@example.org>"))
-        facts = message(*fields, envelope_sender="")
-        reasons = delivery_status_notification(facts, site()).reasons
-        assert reasons == ("null reverse-path", "an automatic reply, no delivery status")
-
-    def test_vacation_reply_with_a_sender_does_not_match(self):
-        assert delivery_status_notification(message(("Auto-Submitted", "auto-replied")), site()) is None
-
-    def test_report_of_another_kind_does_not_match(self):
-        fields = ("Content-Type", "multipart/report; report-type=disposition-notification")
-        assert delivery_status_notification(message(fields), site()) is None
+        facts = message(origin=origin(ingress=Ingress.OUTSIDE, envelope_sender=""))
+        assert delivery_status_notification(facts, site()).reasons[0] == "null reverse-path when it arrived"
 
     def test_needs_no_origin(self):
         assert delivery_status_notification(message(envelope_sender="", origin=None), site()).pool == "high-risk"
@@ -381,7 +378,7 @@ class TestClassify:
         assert decision == Decision(None, UNDECIDED, ("no ticket",))
 
     def test_report_without_a_ticket_is_decided(self):
-        assert classify(message(REPORT, origin=None, origin_problem="no ticket"), site()).pool == "high-risk"
+        assert classify(message(kind=NDR, origin=None, origin_problem="no ticket"), site()).pool == "high-risk"
 
     def test_unread_headers_never_lead_to_normal(self):
         assert classify(message(is_complete=False), site()).pool == "high-risk"

@@ -5,26 +5,18 @@ The one place for that: the policy service, and each pass of the milter, come he
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from deliverypools.adapters.state import State
+from deliverypools.adapters.telling import tell
 from deliverypools.core.accounts import Account
 from deliverypools.core.alerts import Alert, Event
 from deliverypools.core.limits import HIGH_RISK, RESTRICT_UNTIL_TOMORROW, RESTRICTING, Exceeded, Limit, judge
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.restrictions import Restriction, following_day, utc_text
 from deliverypools.core.settings import Settings
-from deliverypools.core.tallies import DAY
-
-MAIL = "mail"
-WEBHOOK = "webhook"
-_ONCE_SECONDS = 2.0 * DAY
-"""Alerts are told once a day; their names hold the day."""
-
-_log = logging.getLogger(__name__)
+from deliverypools.core.told import LimitAlert
 
 
 def enforce(
@@ -53,7 +45,7 @@ def enforce(
             else:
                 effect = restriction
                 alert = replace(alert, event=Event.ACCOUNT_RESTRICTED, until=restriction.until)
-        tell(alert, settings, state)
+        tell(LimitAlert(alert), settings, state)
     return effect
 
 
@@ -110,21 +102,3 @@ def _atoned_since(limit: Limit, account: Account, state: State, now: float) -> f
     seconds = int(max(0.0, now - ended)) + 1
     since = state.used([replace(window, seconds=seconds) for window in windows])
     return None if judge([replace(limit, cost=0)], since, account.name) else ended
-
-
-def tell(alert: Alert, settings: Settings, state: State) -> bool:
-    """Put an alert into the outbox and the log, once (`Alert.once`); tell whether it was new.
-
-    Raises:
-        StateUnavailable: nothing was told.
-    """
-    channels = []
-    if alert.notify or settings.alerts.mail_to:
-        channels.append(MAIL)
-    if settings.alerts.webhook:
-        channels.append(WEBHOOK)
-    payload = json.dumps(alert.to_dict())
-    is_new = state.post(alert.once, _ONCE_SECONDS, [(channel, payload) for channel in channels])
-    if is_new:
-        _log.warning("alert: %s: %s (action: %s)", alert.event, alert.evidence, alert.action)
-    return is_new

@@ -12,8 +12,6 @@ local RESTRICTIONS = PREFIX .. 'restrictions'             -- hash: way of sendin
 local RESTRICTIONS_ENDING = PREFIX .. 'restrictions-ending'  -- sorted set: fields of the hash, by when they end
 local ENDINGS = PREFIX .. 'endings:'                      -- sorted set, for a field of that hash: when it ended, or will
 local RELEASED = PREFIX .. 'released:'                    -- text, for a day and an account
-local DECISION = PREFIX .. 'decision:'                    -- hash: account, row, expires_at
-local DECISIONS_OF = PREFIX .. 'decisions-of:'            -- sorted set: decisions of an account, by time
 local NOTICES = PREFIX .. 'notices'                       -- sorted set: notice id, by when it is due
 local NOTICE = PREFIX .. 'notice:'                        -- hash: channel, payload, attempts
 local LAST_NOTICE = PREFIX .. 'last-notice'
@@ -275,42 +273,6 @@ function calls.last_endings(call)
     table.insert(found, times[1])
   end
   return found
-end
-
--- ---- the decision log
-
-function calls.record(call)
-  local key = DECISION .. call.id
-  local account = redis.call('HGET', key, 'account')
-  if account and account ~= call.account then
-    redis.call('ZREM', DECISIONS_OF .. account, call.id)
-  end
-  redis.call('HSET', key, 'account', call.account, 'row', call.row, 'expires_at', call.expires_at)
-  redis.call('EXPIRE', key, call.ttl)
-  if call.account == '' then
-    return
-  end
-  local of = DECISIONS_OF .. call.account
-  forget_up_to(of, call.expired_at)
-  redis.call('ZADD', of, call.at, call.id)
-  keep(of, call.ttl)
-end
-
-local function kept_row(id, now)
-  local row, expires_at = unpack(redis.call('HMGET', DECISION .. id, 'row', 'expires_at'))
-  return row and tonumber(expires_at) > tonumber(now) and row or false
-end
-
-function calls.record_of(call)
-  return kept_row(call.id, call.now)
-end
-
-function calls.records_of(call)
-  local rows = {}
-  for i, id in ipairs(redis.call('ZREVRANGE', DECISIONS_OF .. call.account, call.first, call.last)) do
-    rows[i] = kept_row(id, call.now)
-  end
-  return rows
 end
 
 -- ---- the outbox

@@ -5,7 +5,7 @@ drops counters and restrictions without a word. Without persistence a restart of
 begin at zero, restricted accounts may send again, the decision log and alerts not yet sent are gone. Redis Cluster does
 not do: a step touches many keys. All keys begin with `delivery-pools:`; whatever can be old expires.
 
-Everything that reads and writes is one Lua script (redis_state.lua), so one step. Time is the clock of whoever calls:
+Everything that reads and writes is one Lua script (redis_*.lua), so one step. Time is the clock of whoever calls:
 the clocks of all hosts must agree to a few seconds. Whatever goes wrong raises `StateUnavailable`, after a second for a
 server that does not answer, two if it has to be connected to; finding its address by DNS comes on top. Nothing is sent
 twice: where only the answer was lost, the step was done, and the caller's next try of `commit` or `count` counts again.
@@ -14,19 +14,16 @@ twice: where only the answer was lost, the step was done, and the caller's next 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from redis.exceptions import RedisError
-
-from deliverypools.adapters.redis_counters import PREFIX, SPARE_SECONDS, RedisCounters, bytes_of, text_of
+from deliverypools.adapters.redis_base import row_of, text_of_row, ttl
+from deliverypools.adapters.redis_counters import PREFIX, RedisCounters, bytes_of, text_of
+from deliverypools.adapters.redis_decisions import RedisDecisionLog
+from deliverypools.adapters.redis_ledger import RedisDropLedger
+from deliverypools.adapters.redis_ndrs import RedisNdrEvents
 from deliverypools.adapters.state import (
     ENDING_SECONDS,
     ONCE_SECONDS,
@@ -34,29 +31,18 @@ from deliverypools.adapters.state import (
     RESERVATION_SECONDS,
     Notice,
     Reservation,
-    StateUnavailable,
 )
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Answer, Finding, Ingress
-from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction, utc_day
 from deliverypools.core.tallies import DAY, Tally, Used, Window
 
-_LUA = Path(__file__).with_suffix(".lua").read_text(encoding="ascii")
 _NOTICE_SECONDS = 30 * DAY
 """Notices that nobody sends are dropped then."""
-_ROWS_AT_ONCE = 1000
 
 
-class RedisState:
+class RedisState(RedisDecisionLog, RedisDropLedger, RedisNdrEvents):
     """The shared state. Threads of one process share it; a forked child makes its own."""
-
-    def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        self._url = url
-        self._where = _where(url)
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._counters: RedisCounters | None = None
 
     # ---- counting
 
@@ -119,13 +105,13 @@ class RedisState:
         """Keep what DNS said about a domain."""
         row = {"answer": finding.answer, "evidence": finding.evidence, "expires_at": self._clock() + keep_seconds}
         with self._server() as server:
-            server.storage.set(_sender_domain_key(domain), bytes_of(_text(row)), ex=_ttl(keep_seconds))
+            server.storage.set(_sender_domain_key(domain), bytes_of(text_of_row(row)), ex=ttl(keep_seconds))
 
     def last_known_sender_domain(self, domain: str) -> Finding | None:
         """Return what DNS last said about a domain, if that is still kept."""
         with self._server() as server:
             stored = server.storage.get(_sender_domain_key(domain))
-            row = _row(stored) if stored else None
+            row = row_of(stored) if stored else None
             if row is None or row["expires_at"] <= self._clock():
                 return None
             return Finding(Answer(row["answer"]), row["evidence"])
@@ -160,7 +146,7 @@ class RedisState:
             row = server.call(
                 "restrict",
                 field=_field(restriction.account, restriction.ingress),
-                row=_text(asdict(restriction)),
+                row=text_of_row(asdict(restriction)),
                 ends_at=None if restriction.until is None else repr(restriction.until),
                 day_and_account=_day_and_account(restriction.since, restriction.account),
                 by_hand=by_hand,
@@ -175,7 +161,7 @@ class RedisState:
                 "release",
                 fields=[_field(account, ingress) for ingress in (None, *Ingress)],
                 day_and_account=_day_and_account(self._clock(), account),
-                released_ttl=_ttl(RELEASED_SECONDS),
+                released_ttl=ttl(RELEASED_SECONDS),
                 **self._endings(),
             )
             return self._in_effect(rows)
@@ -187,7 +173,7 @@ class RedisState:
         return {
             "now": self._now(),
             "forgotten": repr(now - ENDING_SECONDS),
-            "endings_ttl": _ttl(ahead + ENDING_SECONDS),
+            "endings_ttl": ttl(ahead + ENDING_SECONDS),
         }
 
     def last_ending(self, account: Account) -> float | None:
@@ -201,47 +187,6 @@ class RedisState:
         key = f"{PREFIX}:released:{_day_and_account(self._clock(), account)}"
         with self._server() as server:
             return bool(server.storage.exists(bytes_of(key)))
-
-    # ---- the decision log
-
-    def record(self, record: DecisionRecord, keep_seconds: float) -> None:
-        """Write a row of the decision log."""
-        with self._server() as server:
-            server.call(
-                "record",
-                id=_decision_id(record.host, record.queue_id),
-                account=record.account,
-                row=_text(asdict(record)),
-                at=repr(record.at),
-                expired_at=repr(self._clock() - keep_seconds),
-                **self._kept_for(keep_seconds),
-            )
-
-    def record_of(self, host: str, queue_id: str) -> DecisionRecord | None:
-        """Return what is on record about a queue file."""
-        with self._server() as server:
-            row = server.call("record_of", id=_decision_id(host, queue_id), now=self._now())
-            return _record(row) if row else None
-
-    def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
-        """Return what is on record about an account's mail, newest first."""
-        found: dict[tuple[str, str], DecisionRecord] = {}
-        with self._server() as server:
-            # Many steps: what is written meanwhile moves the others on, so some come twice.
-            for rows in self._pages_of(server, account, min(most, _ROWS_AT_ONCE)):
-                records = [_record(row) for row in rows if row]
-                found |= {(one.host, one.queue_id): one for one in records if one.at >= since}
-                if len(found) >= most or any(one.at < since for one in records):
-                    break
-        return list(found.values())[:most]
-
-    def _pages_of(self, server: RedisCounters, account: str, rows_at_once: int) -> Iterator[list[bytes | None]]:
-        first, rows = 0, [None]
-        while rows and rows_at_once > 0:
-            last = first + rows_at_once - 1
-            rows = server.call("records_of", account=account, first=first, last=last, now=self._now())
-            yield rows
-            first = last + 1
 
     # ---- the outbox
 
@@ -271,62 +216,6 @@ class RedisState:
         with self._server() as server:
             server.call("postpone", id=notice_id, due_at=repr(due_at))
 
-    # ---- the server
-
-    def close(self) -> None:
-        """Close the connections."""
-        with self._lock:
-            if self._counters is not None:
-                self._counters.storage.close()
-                self._counters = None
-
-    def _now(self) -> str:
-        return repr(float(self._clock()))
-
-    def _kept_for(self, seconds: float) -> dict[str, Any]:
-        """Return the times of something that is kept so long, as the Lua program takes them."""
-        return {"now": self._now(), "expires_at": repr(self._clock() + seconds), "ttl": _ttl(seconds)}
-
-    @contextmanager
-    def _server(self) -> Iterator[RedisCounters]:
-        try:
-            yield self._opened()
-        # ValueError: a name that cannot be looked up; a row that somebody else wrote.
-        except (RedisError, OSError, ValueError) as error:
-            raise StateUnavailable(f"{self._where}: {error}") from error
-
-    def _opened(self) -> RedisCounters:
-        with self._lock:
-            if self._counters is None:
-                self._counters = _open(self._url, self._where, self._clock)
-            return self._counters
-
-
-def _open(url: str, where: str, clock: Callable[[], float]) -> RedisCounters:
-    """Return the counters of a server, which is not yet connected to."""
-    try:
-        counters = RedisCounters(url, clock, _LUA)
-        pool = counters.storage.connection_pool
-        # Options that nobody knows are found only now.
-        pool.connection_class(**pool.connection_kwargs)
-    except (RedisError, ValueError, TypeError):
-        # The error may repeat a part of the URL, so of the password.
-        raise StateUnavailable(f"{where}: the URL of the server, or an option in it, is wrong") from None
-    return counters
-
-
-def _where(url: str) -> str:
-    """Return what may be said of the URL: it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
-    except ValueError:
-        return "redis"
-
-
-def _ttl(keep_seconds: float) -> int:
-    return math.ceil(keep_seconds) + SPARE_SECONDS
-
 
 def _tally(server: RedisCounters, tally: Tally) -> dict[str, object]:
     """Return a tally as the Lua program takes it; its name differs where tallies differ."""
@@ -349,31 +238,9 @@ def _day_and_account(moment: float, account: str) -> str:
     return f"{utc_day(moment)}:{account}"
 
 
-def _decision_id(host: str, queue_id: str) -> str:
-    return f"{queue_id}/{host}"
-
-
-def _text(row: dict[str, object]) -> str:
-    return json.dumps(row, ensure_ascii=False)
-
-
-def _row(stored: bytes) -> dict[str, Any]:
-    row = json.loads(text_of(stored))
-    if not isinstance(row, dict):
-        raise ValueError("a row is damaged")  # noqa: TRY004  (what is stored, not an argument)
-    return row
-
-
 def _restriction(stored: bytes) -> Restriction:
-    row = _row(stored)
+    row = row_of(stored)
     try:
         return Restriction(**row | {"ingress": Ingress(row["ingress"]) if row["ingress"] else None})
     except (KeyError, TypeError) as error:
         raise ValueError(f"a restriction is damaged: {error}") from error
-
-
-def _record(stored: bytes) -> DecisionRecord:
-    try:
-        return DecisionRecord(**_row(stored))
-    except TypeError as error:
-        raise ValueError(f"a decision is damaged: {error}") from error

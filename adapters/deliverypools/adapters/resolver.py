@@ -26,6 +26,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdatatype
 import dns.resolver
+from dns.rdtypes.IN.A import A
 from dns.rdtypes.txtbase import TXTBase
 
 from deliverypools.adapters.nameserver import BoundedNameserver
@@ -150,16 +151,23 @@ class Resolver:
         The future gives the strings of each record joined, () where there is none; it raises DnsUnavailable. Cancelling
         it drops an answer that nobody wants; the question goes on.
         """
-        answer: Future[tuple[bytes, ...]] = Future()
+        return self._begin(name, "TXT", _texts)
+
+    def start_addresses(self, name: str) -> Future[tuple[str, ...]]:
+        """Begin to look up the IPv4 addresses of `name`, as `start_txt` does its TXT records."""
+        return self._begin(name, "A", _addresses)
+
+    def _begin(self, name: str, rdtype: str, read: Callable[[Reply], T]) -> Future[T]:
+        answer: Future[T] = Future()
         absolute = _absolute(name)
         if absolute is None:
-            answer.set_result(())
+            answer.set_result(read(_NO_SUCH_NAME))
             return answer
-        question = (absolute, "TXT")
+        question = (absolute, rdtype)
         with self._lock:
             outcome = self._known(question)
             under_way = self._join_or_ask(question) if outcome is None else _finished(outcome)
-        under_way.add_done_callback(functools.partial(_hand_on, answer))
+        under_way.add_done_callback(functools.partial(_hand_on, answer, read))
         return answer
 
     def start(
@@ -348,7 +356,11 @@ def _texts(reply: Reply) -> tuple[bytes, ...]:
     return tuple(b"".join(record.strings) for record in reply.records if isinstance(record, TXTBase))
 
 
-def _hand_on(answer: Future[tuple[bytes, ...]], done: Future[Reply | _Failure]) -> None:
+def _addresses(reply: Reply) -> tuple[str, ...]:
+    return tuple(record.address for record in reply.records if isinstance(record, A))
+
+
+def _hand_on(answer: Future[T], read: Callable[[Reply], T], done: Future[Reply | _Failure]) -> None:
     """Give an answer to one of those who wait for it, in the shape that he wants."""
     if not answer.set_running_or_notify_cancel():
         return
@@ -356,7 +368,7 @@ def _hand_on(answer: Future[tuple[bytes, ...]], done: Future[Reply | _Failure]) 
     if isinstance(outcome, _Failure):
         answer.set_exception(outcome.error)
     else:
-        answer.set_result(_texts(outcome))
+        answer.set_result(read(outcome))
 
 
 def _finished(result: T) -> Future[T]:

@@ -1,17 +1,19 @@
 """The shared state in one SQLite file (WAL), for one Postfix host. The contract is in `state`.
 
-Every method is one transaction, so that two processes never both take the last recipient of a limit.
+Every method is one transaction, so that two processes never both take the last recipient of a limit. The decision log,
+the drop ledger and the events of surges are parts in modules of their own.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import astuple
 
 from deliverypools.adapters import sqlite_file, sqlite_schema
 from deliverypools.adapters.sqlite_counters import PreparedTally, SQLiteCounters
-from deliverypools.adapters.sqlite_file import SQLiteFile
+from deliverypools.adapters.sqlite_decisions import SQLiteDecisionLog
+from deliverypools.adapters.sqlite_ledger import SQLiteDropLedger
+from deliverypools.adapters.sqlite_ndrs import SQLiteNdrEvents
 from deliverypools.adapters.state import (
     ENDING_SECONDS,
     ONCE_SECONDS,
@@ -22,20 +24,11 @@ from deliverypools.adapters.state import (
 )
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Answer, Finding, Ingress
-from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction, utc_day
 from deliverypools.core.tallies import Tally, Used, Window
 
-_PRUNE_EVERY_WRITES = 16
-_PRUNE_EVERY_SECONDS = 10.0
-_PRUNED_PER_WRITE = 6
-_FEWEST_PRUNED = 100
-_MOST_PRUNED = 500
-"""Rows of each table in one go: a hundred take half a millisecond."""
-
 _MOST_NAMES = 500
 """In one statement."""
-_RECORD = ", ".join(DecisionRecord.__dataclass_fields__)
 
 
 def examine(path: str) -> None:
@@ -47,15 +40,12 @@ def examine(path: str) -> None:
     sqlite_file.examine(path, sqlite_schema.VERSION)
 
 
-class SQLiteState:
+class SQLiteState(SQLiteDecisionLog, SQLiteDropLedger, SQLiteNdrEvents):
     """The shared state. Threads of one process share one connection; a forked child makes its own SQLiteState."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._file = SQLiteFile(path, sqlite_schema.SCHEMA, sqlite_schema.VERSION)
+        super().__init__(path, clock)
         self._counters = SQLiteCounters(self._file.transaction, clock)
-        self._writes = 0
-        self._pruned_at = clock()
 
     # ---- counting
 
@@ -315,37 +305,6 @@ class SQLiteState:
             ).fetchone()
             return row is not None
 
-    # ---- the decision log
-
-    def record(self, record: DecisionRecord, keep_seconds: float) -> None:
-        """Write a row of the decision log."""
-        with self._file.transaction() as connection:
-            self._prune(connection)
-            connection.execute(
-                f"INSERT OR REPLACE INTO decisions ({_RECORD}, expires_at)"  # noqa: S608  (our own names)
-                f" VALUES ({'?, ' * len(DecisionRecord.__dataclass_fields__)}?)",
-                (*astuple(record), self._clock() + keep_seconds),
-            )
-
-    def record_of(self, host: str, queue_id: str) -> DecisionRecord | None:
-        """Return what is on record about a queue file."""
-        with self._file.reading() as connection:
-            row = connection.execute(
-                f"SELECT {_RECORD} FROM decisions WHERE queue_id = ? AND host = ? AND expires_at > ?",  # noqa: S608
-                (queue_id, host, self._clock()),
-            ).fetchone()
-            return _record(row) if row else None
-
-    def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
-        """Return what is on record about an account's mail, newest first."""
-        with self._file.reading() as connection:
-            rows = connection.execute(
-                f"SELECT {_RECORD} FROM decisions"  # noqa: S608
-                " WHERE account = ? AND account <> '' AND at >= ? AND expires_at > ? ORDER BY at DESC LIMIT ?",
-                (account, since, self._clock(), most),
-            ).fetchall()
-            return [_record(row) for row in rows]
-
     # ---- the outbox
 
     def post(self, once: str, keep_seconds: float, notices: Sequence[tuple[str, str]]) -> bool:
@@ -388,29 +347,6 @@ class SQLiteState:
         with self._file.transaction() as connection:
             connection.execute("UPDATE notices SET due_at = ? WHERE notice_id = ?", (due_at, int(notice_id)))
 
-    # ---- the file
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _prune(self, connection: sqlite3.Connection, *, writes: int = 1) -> None:
-        """Forget what has expired, a little at a time."""
-        now = self._clock()
-        self._writes += writes
-        if self._writes < _PRUNE_EVERY_WRITES and abs(now - self._pruned_at) < _PRUNE_EVERY_SECONDS:
-            return
-        # A message writes some rows, which all expire one day: a little more than that, so that we get to the end.
-        most = min(max(_FEWEST_PRUNED, _PRUNED_PER_WRITE * self._writes), _MOST_PRUNED)
-        self._pruned_at = now
-        self._writes = 0
-        for table, key in sqlite_schema.PRUNED.items():
-            connection.execute(
-                f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  (our own names)
-                f" (SELECT {key} FROM {table} WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
-                (now, most),
-            )
-
 
 def _text_of(used: Used) -> str:
     return " ".join(map(str, used))
@@ -443,7 +379,3 @@ def _restriction(row: tuple[str, str, float, float | None, str]) -> Restriction:
     return Restriction(
         account=account, ingress=Ingress(ingress) if ingress else None, since=since, until=until, reason=reason
     )
-
-
-def _record(row: tuple[object, ...]) -> DecisionRecord:
-    return DecisionRecord(**dict(zip(DecisionRecord.__dataclass_fields__, row, strict=True)))  # type: ignore[arg-type]

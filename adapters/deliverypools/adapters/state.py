@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Finding
-from deliverypools.core.records import DecisionRecord
+from deliverypools.core.records import DecisionRecord, DroppedNotice
 from deliverypools.core.restrictions import Restriction
 from deliverypools.core.settings import Settings
+from deliverypools.core.surges.events import NdrEvent
 from deliverypools.core.tallies import DAY, Tally, Used, Window
 
 RESERVATION_SECONDS: Final = 600.0
@@ -28,6 +30,11 @@ RELEASED_SECONDS: Final = 2.0 * DAY
 """So long the day of a release is known: that day itself, and a clock that is set."""
 ENDING_SECONDS: Final = 2.0 * DAY
 """So long it is known when a restriction ended: longer than any limit looks back."""
+MOST_CLUES: Final = 100
+"""So many Message-IDs, and queue files, are looked up in one call."""
+NDR_SECONDS: Final = 1.0 * DAY
+MOST_NDRS: Final = 100_000
+"""So long, and so many, events of surges are kept."""
 
 
 class StateUnavailable(Exception):  # noqa: N818  (it is a condition that passes)
@@ -142,6 +149,39 @@ class State(Protocol):
 
     def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
         """Return what is on record about an account's mail, newest first, of all hosts and ways of sending."""
+
+    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> DecisionRecord | None:
+        """Return the newest row about a message that has one of these Message-IDs or queue files (host, queue id).
+
+        Only messages that went on: of our users, or on their way out (`DecisionRecord.went_on`). Message-IDs are
+        compared as rows have them, `printable`. Of each the first hundred are looked up.
+        """
+
+    def recorded_since(self) -> float | None:
+        """Return since when the decision log tells of every message (seconds since the epoch), None: it is empty.
+
+        That is when its first row was written, and moves on when rows expire. It is never too early; it may be a minute
+        too late, and more where rows were written to be kept for different times.
+        """
+
+    # ---- the drop ledger
+
+    def drop(self, notice: DroppedNotice, keep_seconds: float, most: int) -> None:
+        """Write an entry of the drop ledger, in the place of one about the same notice; the oldest beyond `most` go."""
+
+    def dropped(self, *, since: float = 0.0, until: float = inf, most: int = 1000) -> list[DroppedNotice]:
+        """Return entries of the drop ledger of a time, newest first; `until` is the moment after it."""
+
+    def count_dropped(self, *, since: float = 0.0, until: float = inf) -> int:
+        """Return how many entries of the drop ledger there are of a time."""
+
+    # ---- surges
+
+    def note_ndr(self, event: NdrEvent) -> None:
+        """Note an event, once for its `event_id`: the first stands. Kept for a day, the newest 100,000."""
+
+    def ndrs(self, *, since: float, most: int) -> list[NdrEvent]:
+        """Return the events of a time, newest first."""
 
     def post(self, once: str, keep_seconds: float, notices: Sequence[tuple[str, str]]) -> bool:
         """Put notices (channel, payload) into the outbox unless that was done under the same name in `keep_seconds`."""

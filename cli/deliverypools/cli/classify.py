@@ -31,13 +31,13 @@ from deliverypools.core.decisions import FORWARDED, UNDECIDED, Decision
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.headers import Headers
-from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
 from deliverypools.core.rules import classify
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings, built_in_defaults
 from deliverypools.core.settings.values import client_ip
+from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.srs import SenderRewriter, sender_of
-from deliverypools.milter.collector import MessageCollector
+from deliverypools.milter.collector import CollectedMessage, MessageCollector
 
 _EPILOG = """\
 Without settings file and --config, built-in defaults serve: no accepted domain, so every sender is somebody else's.
@@ -248,7 +248,7 @@ def _answer(request: _Request, world: _World) -> dict[str, Any]:
     if sender is None:
         reasons = ("the message tells no sender (--sender): taken for the null reverse-path", *decision.reasons)
         decision = dataclasses.replace(decision, reasons=reasons)
-    return _result(request, facts, decision, found, world.settings, sender_is_known=sender is not None)
+    return _result(request, facts, decision, found, world.settings)
 
 
 def _ingress(request: _Request, sender: str, settings: Settings) -> Ingress:
@@ -287,28 +287,40 @@ def _facts(request: _Request, mail: _Mail, found: Authentication, world: _World)
         envelope_sender=sender,
         settings=settings,
     )
-    # The same selection and bounds as in the milter, so that both decide alike.
-    collector = MessageCollector(sender, spam_signs=settings.spam.headers)
-    for name, value in mail.headers.fields:
-        collector.add_header(name, value)
-    headers = collector.end("").headers
+    message = _collected(request.file, mail, settings)
     origin = Origin(
         ingress=ingress,
         account=account or (user_account(os.getuid()) if ingress is Ingress.LOCAL else ""),
         envelope_sender=sender,
         client_address=request.client_address,
         over_limit=NOT_ASKED,
-        spam=spam_evidence(headers, settings.spam.headers),
+        spam=spam_evidence(message.headers, settings.spam.headers),
     )
     origin = with_authentication(origin, found)
     return MessageFacts(
         envelope_sender=sender,
         recipients=request.recipients,
-        headers=headers,
+        headers=message.headers,
+        kind=message.kind,
         origin=origin,
         sender_domain_has_mx_or_address=_look_up(sender, world.sender_domains),
         rewritten_sender=sender_of(sender, origin, world.rewriter).rewritten if world.authenticator else None,
     )
+
+
+def _collected(file: str, mail: _Mail, settings: Settings) -> CollectedMessage:
+    """Return a message with the same selection and bounds as in the milter, so that both decide alike."""
+    collector = MessageCollector(mail.sender, spam_signs=settings.spam.headers)
+    for name, value in mail.headers.fields:
+        collector.add_header(name, value)
+    collector.end_header()
+    if collector.wants_body:
+        _fields, body = read_raw(file)
+        with contextlib.closing(body):
+            for chunk in body:
+                if not collector.add_body(chunk):
+                    break
+    return collector.end("")
 
 
 def _look_up(sender: str, dns: SenderDomains | None) -> Finding:
@@ -324,17 +336,15 @@ def _result(
     decision: Decision,
     found: Authentication,
     settings: Settings,
-    *,
-    sender_is_known: bool,
 ) -> dict[str, Any]:
-    is_bounce = sender_is_known and facts.has_null_sender and not is_automatic_reply(facts.headers)
     leaves_as = leaving_sender(facts, settings)
     return {
         "file": request.file,
         "pool": None if decision.refusal else decision.pool,
         "rule": decision.rule,
         "reasons": list(decision.reasons),
-        "ndr": is_bounce or is_delivery_status_report(facts.headers),
+        "ndr": facts.kind.is_dsn,
+        "kind": facts.kind.kind.value,
         "authentication": _authentication(found),
         "srs_sender": leaves_as if leaves_as != facts.envelope_sender else None,
         "not_asked": [*decision.not_asked, *_not_looked_up(decision, found)],

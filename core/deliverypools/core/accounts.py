@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from deliverypools.core.account_names import UNREADABLE, account_name
 from deliverypools.core.addresses import domain_of, is_routed, strip_brackets
-from deliverypools.core.facts import Ingress
+from deliverypools.core.facts import Ingress, printable
 from deliverypools.core.settings import Settings
+from deliverypools.core.settings.values import client_ip
 
 UNKNOWN_USER_ID: Final = "uid:unknown"
 """sendmail(1) by a user whose Received field a site removed: all of those share one account."""
+_NETWORK_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +92,11 @@ def account_of(ingress: Ingress, name: str, envelope_sender: str, settings: Sett
 def user_account(user_id: int) -> str:
     """Return the account of a system user who calls sendmail(1)."""
     return f"uid:{user_id}"
+
+
+def client_network(client_address: str) -> str:
+    """Return what counts as one client: an IPv4 address, an IPv6 /64."""
+    address = client_ip(client_address)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, _NETWORK_BITS), strict=False))
+    return str(address or printable(client_address))

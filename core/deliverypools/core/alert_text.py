@@ -52,15 +52,15 @@ class Command(NamedTuple):
     line: str
 
 
-def samples_of(records: Iterable[DecisionRecord], ingress: Ingress) -> Samples:
+def samples_of(records: Iterable[DecisionRecord], ingress: Ingress | None) -> Samples:
     """Return the latest subjects and client addresses, each once, of records that are in order, newest first.
 
-    A message is on record once for each pass, and what came in another way is not what the alert is about.
+    A message is on record once for each pass, and what came in another way is not what the alert is about. None: any.
     """
     subjects: dict[str, None] = {}
     addresses: dict[str, None] = {}
     for record in records:
-        if record.ingress not in ("", ingress):
+        if ingress is not None and record.ingress not in ("", ingress):
             continue
         if record.subject and len(subjects) < _MOST_SUBJECTS:
             subjects[readable(record.subject)] = None
@@ -87,9 +87,14 @@ def field_text(text: str, most: int = 200) -> str:
     return printable(text, most).replace("=?", "= ?")
 
 
+def subject_line(headline: str) -> str:
+    """Return the Subject of a mail that tells administrators something."""
+    return f"{SUBJECT_PREFIX} {field_text(headline, 400)}"
+
+
 def subject_of(alert: Alert) -> str:
     """Return the Subject of the mail."""
-    return f"{SUBJECT_PREFIX} {field_text(headline(alert), 400)}"
+    return subject_line(headline(alert))
 
 
 def headline(alert: Alert) -> str:
@@ -123,8 +128,8 @@ def body_of(alert: Alert, samples: Samples) -> str:
     parts = [
         f"{headline(alert)}.\n",
         "".join(f"  {name + ':':<10}{value}\n" for name, value in rows.items()),
-        _listed(f"Subjects of {whose} latest messages", samples.subjects),
-        _listed("Client addresses they came from", samples.client_addresses),
+        listed(f"Subjects of {whose} latest messages", samples.subjects),
+        listed("Client addresses they came from", samples.client_addresses),
         *(f"{command.purpose}:\n  {command.line}\n" for command in commands_for(alert)),
         f"This is told once a day (UTC) for each {'tenant' if alert.tenant else 'account'} and limit.\n",
     ]
@@ -212,5 +217,6 @@ def _until(alert: Alert) -> str:
     return "until an administrator releases it" if alert.until is None else f"until {utc_text(alert.until)}"
 
 
-def _listed(title: str, values: Sequence[str]) -> str:
+def listed(title: str, values: Sequence[str]) -> str:
+    """Return a list with its title, for the text of a mail; "" where it is empty."""
     return f"{title}:\n" + "".join(f"  {value}\n" for value in values) if values else ""

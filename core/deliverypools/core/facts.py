@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from deliverypools.core.headers import Headers
+from deliverypools.core.message_kind import ORDINARY, MessageKind
 
 
 class Ingress(StrEnum):
@@ -86,6 +87,7 @@ class MessageFacts:
     """RFC 5321 reverse-path without angle brackets; "" is the null reverse-path."""
     recipients: tuple[str, ...] = ()
     headers: Headers = field(default_factory=Headers)
+    kind: MessageKind = ORDINARY
     origin: Origin | None = None
     """None where it is unknown: `origin_problem` says why."""
     origin_problem: str = ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from deliverypools.core.decisions import REFUSED_TAG
+from deliverypools.core.facts import Ingress
+
 FIRST_PASS: Final = "first"  # noqa: S105  (none of these is a password)
 EGRESS_PASS: Final = "egress"  # noqa: S105
 EXPRESS_PASS: Final = "express"  # noqa: S105
@@ -36,3 +39,40 @@ class DecisionRecord:
     subject: str
     """The first characters, printable."""
     message_id: str
+
+    @property
+    def went_on(self) -> bool:
+        """Tell whether it is about a message that was sent: by one of our users, or on its way out.
+
+        Not what merely came in, nor what was refused or is undecided.
+        """
+        if self.pass_name == FIRST_PASS:
+            return self.ingress not in ("", Ingress.OUTSIDE)
+        return self.pool not in ("", REFUSED_TAG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedNotice:
+    """An entry of the drop ledger: a notice of this Postfix that was not sent. All texts are printable and bounded."""
+
+    queue_id: str
+    """Of the notice; with `host` it is one entry, however often it is written."""
+    host: str
+    at: float
+    """Seconds since the epoch."""
+    kind: str
+    """`non-delivery` or `delay-warning` (`dsn.kinds.Kind`)."""
+    sender: str
+    """To whom it would have gone: the envelope sender that is taken for forged."""
+    recipients: str
+    """Who was not reached, and why: the first of them."""
+    client_address: str
+    """Of the client that brought the message."""
+    reason: str
+    original_queue_id: str
+    message_id: str
+    """Of the message that could not be delivered, and its Subject and From."""
+    subject: str
+    header_from: str
+    first_lines: str
+    """The first lines of its body, LF between them; "" where only the header was returned."""

@@ -20,8 +20,8 @@ from deliverypools.core.decisions import HIGH_RISK, NORMAL, UNDECIDED, Decision,
 from deliverypools.core.facts import Answer, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.forwarding import forwarded, forwarding_refused
 from deliverypools.core.outbound_policies import policy_for
-from deliverypools.core.reports import is_automatic_reply, is_delivery_status_report, spam_evidence
 from deliverypools.core.settings import Pin, Settings
+from deliverypools.core.spam_headers import spam_evidence
 
 _CLOCK_SKEW_SECONDS: Final = 3600.0
 
@@ -48,10 +48,10 @@ def restricted_sender(facts: MessageFacts, settings: Settings) -> Match | Unknow
 def delivery_status_notification(facts: MessageFacts, _settings: Settings) -> Match | None:
     """Bounces share no address with anything they could hurt.
 
-    Matches the null reverse-path (RFC 5321 section 4.5.5), also where a list of ours has given it a sender since; a
-    multipart/report of a delivery status whatever its sender (RFC 3464), and everything that this Postfix's bounce(8)
-    makes. Vacation replies and other mail with a null reverse-path that is no report go the same way; the reasons tell
-    them apart.
+    Matches the null reverse-path (RFC 5321 section 4.5.5), also where a list of ours has given it a sender since; what
+    reports a non-delivery, a delay or a delivery by its structure (RFC 3464, RFC 6533) or its text, whatever its
+    sender; and everything that this Postfix's bounce(8) makes. Vacation replies and other mail with a null
+    reverse-path that is no report go the same way; the reasons tell them apart.
     """
     reasons = []
     if facts.origin and facts.origin.ingress is Ingress.BOUNCE:
@@ -61,10 +61,11 @@ def delivery_status_notification(facts: MessageFacts, _settings: Settings) -> Ma
     elif facts.origin and facts.origin.ingress is Ingress.OUTSIDE and not facts.origin.envelope_sender:
         # An alias with an owner gives it a sender.
         reasons.append("null reverse-path when it arrived")
-    if is_delivery_status_report(facts.headers):
-        reasons.append("multipart/report of a delivery status")
-    elif reasons and is_automatic_reply(facts.headers):
-        reasons.append("an automatic reply, no delivery status")
+    if facts.kind.is_dsn:
+        reasons.append(f"{facts.kind.kind} ({facts.kind.evidence})")
+    elif reasons:
+        evidence = f" ({facts.kind.evidence})" if facts.kind.evidence else ""
+        reasons.append(f"{facts.kind.kind}{evidence}, no delivery status")
     return Match(HIGH_RISK, tuple(reasons)) if reasons else None
 
 

@@ -138,6 +138,8 @@ class Ticket:
     """Of the Authentication-Results field that we wrote; "" where there is none."""
     asks_for_silence: bool = False
     """Whether the sender wanted no notice about some recipient (NOTIFY=NEVER, RFC 3461 section 4.1)."""
+    requested_notices: frozenset[str] = frozenset()
+    """About what the sender asked for notices: FAILURE, DELAY, SUCCESS (NOTIFY); empty where he asked for nothing."""
     is_of_changed_mail: bool = False
     """Whether the message was changed when it was sent on, so that it may be anything: no mailbox answers for it."""
     pool: str = ""
@@ -170,6 +172,7 @@ class Ticket:
             "r": sorted(self.recipient_digests),
             "a": self.results_digest,
             "z": self.asks_for_silence,
+            "y": sorted(self.requested_notices),
             "k": self.is_of_changed_mail,
             "d": [self.pool, self.rule],
         }
@@ -216,6 +219,7 @@ class Ticket:
                 recipient_digests=frozenset(map(str, values["r"])),
                 results_digest=str(values.get("a", "")),
                 is_of_changed_mail=bool(values.get("k", False)),
+                requested_notices=frozenset(map(str, values.get("y", ()))),
                 # An earlier version did not ask: it may have wanted that.
                 asks_for_silence=bool(values.get("z", True)),
                 pool=str(pool),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, IPv6Network
 
 from deliverypools.adapters.enforcement import enforce
 from deliverypools.adapters.state import Reservation, StateUnavailable
 from deliverypools.core import limits
 from deliverypools.core.account_names import account_name
-from deliverypools.core.accounts import Account, account_of
+from deliverypools.core.accounts import Account, account_of, client_network
 from deliverypools.core.facts import Answer, Finding, Ingress, Origin, printable
 from deliverypools.core.limits import (
     Charge,
@@ -25,14 +24,12 @@ from deliverypools.core.limits import (
     tenant_stream,
 )
 from deliverypools.core.restrictions import Restriction, duration_of
-from deliverypools.core.settings.values import client_ip
 from deliverypools.core.tallies import DAY, HOUR, Entry, Tally, Used
 from deliverypools.milter.services import Services
 
 _KNOWN_RECIPIENT_SECONDS = 30.0 * DAY
 _MOST_RECIPIENTS_REMEMBERED = 1000
 """Of one message. A message to more of them is a sign by itself."""
-_NETWORK_BITS = 64
 
 _logger = logging.getLogger(__name__)
 
@@ -187,18 +184,10 @@ def note_signs(account: Account, recipients: Iterable[str], client_address: str,
         entries.append(Entry(stream(account, limits.FIRST_TIME_RECIPIENTS), new, DAY))
     if suspicion.client_addresses_per_hour and account.ingress is Ingress.SUBMISSION:
         # Not renewed: each address counts once an hour, so the last hour holds each one once.
-        new = services.state.see(f"clients/{account.key}", [_network_of(client_address)], HOUR, renew=False)
+        new = services.state.see(f"clients/{account.key}", [client_network(client_address)], HOUR, renew=False)
         entries.append(Entry(stream(account, limits.CLIENT_ADDRESSES), new, DAY))
     if entries := [entry for entry in entries if entry.amount]:
         services.state.count(Tally(tuple(entries)))
-
-
-def _network_of(client_address: str) -> str:
-    """Return what counts as one client: an IPv4 address, an IPv6 /64."""
-    address = client_ip(client_address)
-    if isinstance(address, IPv6Address):
-        return str(IPv6Network((address, _NETWORK_BITS), strict=False))
-    return str(address or client_address)
 
 
 def note_spam(account: Account, name: str, services: Services) -> None:

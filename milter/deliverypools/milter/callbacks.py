@@ -21,6 +21,8 @@ from deliverypools.adapters.authentication.authenticator import Examination, Hea
 from deliverypools.adapters.copies import CopyDraft
 from deliverypools.core.accounts import smtp_ingress
 from deliverypools.core.addresses import domain_of
+from deliverypools.core.dsn.kinds import BODY_BYTES_READ
+from deliverypools.core.dsn.report import REPORT_BYTES_READ
 from deliverypools.core.facts import NOT_ASKED, Finding, Ingress
 from deliverypools.core.srs import original_sender
 from deliverypools.milter.accounting import give_back
@@ -29,6 +31,7 @@ from deliverypools.milter.collector import CollectedMessage, Connection, Message
 from deliverypools.milter.egress_pass import EGRESS, egress_pass, failed_pass
 from deliverypools.milter.express_pass import express_pass
 from deliverypools.milter.first_pass import BOUNCE, PICKUP, REINJECT, first_pass
+from deliverypools.milter.ndr_events import RefusedRecipients, note_event
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict
 
@@ -38,7 +41,11 @@ _REPLIES = {
     Reply.CONTINUE: (Milter.CONTINUE, "", ""),
     Reply.TEMPFAIL: (Milter.TEMPFAIL, "451", "4.7.1"),
     Reply.REJECT: (Milter.REJECT, "550", "5.7.1"),
+    Reply.DISCARD: (Milter.DISCARD, "", ""),
 }
+
+REFUSED_MAILER = "error"
+"""{rcpt_mailer} of a recipient that Postfix has refused; {rcpt_host} is then the enhanced status code."""
 
 F = TypeVar("F", bound=Callable[..., int])
 
@@ -77,6 +84,7 @@ def guarded(callback: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+@Milter.rejected_recipients  # many of them from one client are a directory harvest attack
 @Milter.header_leading_space  # DKIM's "simple" canonicalisation counts it
 class PoolMilter(Milter.Base):
     """One connection from Postfix; one `MessageCollector` for each of its messages."""
@@ -94,12 +102,14 @@ class PoolMilter(Milter.Base):
         self._fields = HeaderFields()
         self._examination: Examination | None = None
         self._queue_id = ""
+        self._refused = RefusedRecipients()
 
     def negotiate(self, opts: list[int]) -> int:
         """Ask for the macros by name, whatever milter_connect_macros and the like say in main.cf."""
         try:
             self._ctx.setsymlist(Milter.M_CONNECT, "j {daemon_name}")
             self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen}")
+            self._ctx.setsymlist(Milter.M_ENVRCPT, "{rcpt_mailer} {rcpt_host}")
             self._ctx.setsymlist(Milter.M_DATA, "i")
             self._ctx.setsymlist(Milter.M_EOM, "i")
         except Exception:  # noqa: BLE001  (libmilter would negotiate everything instead)
@@ -141,6 +151,8 @@ class PoolMilter(Milter.Base):
     @guarded
     def eoh(self) -> int:
         """Begin to examine signatures, and to look up their keys."""
+        if self._collector:
+            self._collector.end_header()
         if self._is_egress and self._collector:
             self._ask_again(self._collector.ticket_values)
         if self._examination:
@@ -159,7 +171,7 @@ class PoolMilter(Milter.Base):
             sasl_username=self._macro("{auth_authen}"),
             spam_signs=settings.spam.headers,
             authserv_id=settings.authserv_id,
-            keep_body_start=self._connection is not None and self._connection.daemon_name == BOUNCE,
+            body_bytes_kept=REPORT_BYTES_READ if self._daemon_name == BOUNCE else BODY_BYTES_READ,
             draft=CopyDraft() if self._decides and settings.default_policy.bcc_suspicious_mail else None,
         )
         self.activity.add(1)
@@ -168,7 +180,10 @@ class PoolMilter(Milter.Base):
     @Milter.noreply
     @guarded
     def envrcpt(self, recipient: str, *parameters: str) -> int:
-        """Take a recipient."""
+        """Take a recipient; one that Postfix refuses is only counted."""
+        if self._macro("{rcpt_mailer}") == REFUSED_MAILER:
+            self._take_refused(recipient)
+            return Milter.CONTINUE
         if self._collector is None:
             return Milter.CONTINUE
         self._collector.add_recipient(recipient, parameters)
@@ -234,6 +249,7 @@ class PoolMilter(Milter.Base):
     def close(self) -> int:
         """End the connection."""
         self._end_message()
+        self._note_refused()
         return Milter.CONTINUE
 
     @property
@@ -241,8 +257,12 @@ class PoolMilter(Milter.Base):
         return self._is_egress or self.services.settings.profile == "express"
 
     @property
+    def _daemon_name(self) -> str:
+        return self._connection.daemon_name if self._connection else ""
+
+    @property
     def _is_egress(self) -> bool:
-        return self._connection is not None and self._connection.daemon_name == EGRESS
+        return self._daemon_name == EGRESS
 
     def _macro(self, name: str) -> str:
         """Return a macro, "" where Postfix sent none; one that is not UTF-8 is a value that nothing else has."""
@@ -274,6 +294,21 @@ class PoolMilter(Milter.Base):
         if connection is None or connection.daemon_name in (EGRESS, BOUNCE, PICKUP, REINJECT):
             return False
         return smtp_ingress(sasl_username, connection.client_address, self.services.settings) is Ingress.OUTSIDE
+
+    def _take_refused(self, recipient: str) -> None:
+        sasl_username = self._collector.sasl_username if self._collector else ""
+        if not self._is_from_outside(sasl_username):
+            return
+        self._refused.add(recipient, self._macro("{rcpt_host}"), self.services.settings)
+        if self._refused.is_many:
+            self._note_refused()
+
+    def _note_refused(self) -> None:
+        """Note the refused recipients of this connection; its name is made up, it has no other."""
+        if self._connection and (
+            event := self._refused.take(self.services.new_ticket_id(), self._connection, self.services.clock())
+        ):
+            note_event(event, self.services)
 
     def _ask_again(self, ticket_values: Sequence[str]) -> None:
         origin = origin_to_ask_again(ticket_values, self.services)

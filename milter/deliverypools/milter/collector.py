@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,9 +10,13 @@ from deliverypools.adapters.copies import COPY_HEADER, CopyDraft
 from deliverypools.core import ticket
 from deliverypools.core.addresses import strip_brackets
 from deliverypools.core.authentication.results_field import claims
+from deliverypools.core.dns_lists import HEADER as LIST_HEADER
+from deliverypools.core.dsn.kinds import BODY_BYTES_READ, KIND_FIELDS, is_candidate, kind_of
+from deliverypools.core.dsn.was_it_ours import HEADER as DSN_HEADER
 from deliverypools.core.facts import printable
 from deliverypools.core.headers import Headers
-from deliverypools.core.ticket import BODY_BYTES, Binder, Binding
+from deliverypools.core.message_kind import ORDINARY, MessageKind
+from deliverypools.core.ticket import Binder, Binding
 
 TAG_HEADER = "X-Delivery-Pool"
 RESULTS_HEADER = "Authentication-Results"
@@ -19,8 +24,11 @@ RESULTS_HEADER = "Authentication-Results"
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
     *("Received", "Delivered-To", "X-Sieve-Redirected-From"),
-    *("Content-Type", "Auto-Submitted", "X-Failed-Recipients", "Subject", COPY_HEADER),
+    *("Subject", COPY_HEADER),
+    *KIND_FIELDS,
 )
+_OURS = frozenset(name.lower() for name in (TAG_HEADER, ticket.HEADER, DSN_HEADER, LIST_HEADER))
+_NOTICES = frozenset({"FAILURE", "DELAY", "SUCCESS"})
 _MOST_FIELDS = 500
 _MOST_FIELD_CHARACTERS = 4000
 _MOST_TICKET_CHARACTERS = 100_000
@@ -59,12 +67,26 @@ class CollectedMessage:
     """Which Authentication-Results fields, counted from 1, claim to be ours, each with a digest of its value."""
     silent_recipients: tuple[str, ...] = ()
     """Those about whom no notice of failure is wanted (NOTIFY=NEVER, or SUCCESS alone; RFC 3461 section 4.1)."""
+    requested_notices: frozenset[str] = frozenset()
+    """About what the sender asked for notices, of any recipient: FAILURE, DELAY, SUCCESS."""
     sasl_username: str
     queue_id: str
+    kind: MessageKind = ORDINARY
     body_start: bytes = b""
-    """The first part of the body, where the collector was told to keep it."""
+    """The first part of the body, where it may be a DSN."""
+    dsn_fields: int = 0
+    """How many fields it has of the name in which we tell our users about a DSN: all forged."""
+    list_fields: int = 0
+    """How many it has of the name in which the policy service tells that its client is on a list of backscatter."""
+    begins_with_list: bool = False
+    """Whether such a field is the first of all: there the policy service's own stands, above Postfix's Received."""
     draft: CopyDraft | None = None
     """The whole message, where it was to be collected."""
+
+    @property
+    def most_of_ours(self) -> int:
+        """Return how many fields it has of that name of ours of which it has most."""
+        return max(self.tags, self.tickets, self.dsn_fields, self.list_fields, len(self.claims))
 
     @property
     def message_id(self) -> str:
@@ -87,7 +109,7 @@ class MessageCollector:
         spam_signs: Iterable[str] = (),
         *,
         authserv_id: str | None = None,
-        keep_body_start: bool = False,
+        body_bytes_kept: int = BODY_BYTES_READ,
         draft: CopyDraft | None = None,
     ) -> None:
         self.envelope_sender = strip_brackets(envelope_sender)
@@ -97,16 +119,17 @@ class MessageCollector:
         self._recipients: list[str] = []
         self._fields: list[tuple[str, str]] = []
         self._is_complete = True
-        self._tags = 0
-        self._tickets = 0
+        self._ours: Counter[str] = Counter()
+        self._first_field: str | None = None
         self._ticket_values: list[str] = []
         self._authserv_id = authserv_id
         self._results = 0
         self._claims: list[tuple[int, str]] = []
         self._silent: list[str] = []
         self._binder = Binder()
-        self._keep_body_start = keep_body_start
-        self._body_start = bytearray()
+        self._requested: set[str] = set()
+        self._body_bytes_kept = body_bytes_kept
+        self._body_start: bytearray | None = None
         self._draft = draft
 
     @property
@@ -122,6 +145,7 @@ class MessageCollector:
         notify = next((text[7:].upper() for text in parameters if text[:7].upper() == "NOTIFY="), "")
         if notify and "FAILURE" not in notify:
             self._silent.append(strip_brackets(address))
+        self._requested |= _NOTICES & set(notify.split(","))
 
     def add_header(self, name: str, value: str) -> None:
         """Take a header field."""
@@ -129,11 +153,11 @@ class MessageCollector:
         if self._draft:
             self._draft.add_header(name, value)
         lower = name.lower()
-        if lower == TAG_HEADER.lower():
-            self._tags += 1
-        elif lower == ticket.HEADER.lower():
-            self._tickets += 1
-            if len(self._ticket_values) < _MOST_TICKETS:
+        if self._first_field is None:
+            self._first_field = lower
+        if lower in _OURS:
+            self._ours[lower] += 1
+            if lower == ticket.HEADER.lower() and len(self._ticket_values) < _MOST_TICKETS:
                 self._ticket_values.append(value[:_MOST_TICKET_CHARACTERS])
         elif lower == RESULTS_HEADER.lower():
             self._results += 1
@@ -151,13 +175,29 @@ class MessageCollector:
         # Nothing honest has so many fields: what is not looked at counts.
         return self._results > _MOST_RESULTS_FIELDS or claims(value, authserv_id)
 
+    def end_header(self) -> None:
+        """Take the end of the header: the body is kept where it may be a DSN."""
+        if is_candidate(self._headers, has_null_sender=not self.envelope_sender):
+            self._body_start = bytearray()
+
+    @property
+    def wants_body(self) -> bool:
+        """Tell whether the body is kept."""
+        return self._body_start is not None
+
+    @property
+    def _headers(self) -> Headers:
+        return Headers.of(self._fields, is_complete=self._is_complete)
+
     def add_body(self, chunk: bytes) -> bool:
         """Take a part of the body; tell whether more of it is wanted."""
-        if self._keep_body_start and len(self._body_start) < BODY_BYTES:
-            self._body_start += chunk[: BODY_BYTES - len(self._body_start)]
+        is_wanted = self._binder.add_body(chunk) or self._draft is not None
+        if self._body_start is not None:
+            self._body_start += chunk[: self._body_bytes_kept - len(self._body_start)]
+            is_wanted = is_wanted or len(self._body_start) < self._body_bytes_kept
         if self._draft:
             self._draft.add_body(chunk)
-        return self._binder.add_body(chunk) or self._draft is not None
+        return is_wanted
 
     def close(self) -> None:
         """Forget what lies in a file."""
@@ -166,19 +206,24 @@ class MessageCollector:
 
     def end(self, queue_id: str) -> CollectedMessage:
         """Return the whole message."""
-        headers = Headers.of(self._fields, is_complete=self._is_complete)
+        headers, body_start = self._headers, bytes(self._body_start or b"")
         return CollectedMessage(
             envelope_sender=self.envelope_sender,
             recipients=tuple(self._recipients),
             headers=headers,
             binding=self._binder.binding(),
-            tags=self._tags,
-            tickets=self._tickets,
+            tags=self._ours[TAG_HEADER.lower()],
+            tickets=self._ours[ticket.HEADER.lower()],
             ticket_values=self.ticket_values,
             claims=tuple(self._claims),
             silent_recipients=tuple(self._silent),
+            requested_notices=frozenset(self._requested),
             sasl_username=self.sasl_username,
             queue_id=queue_id,
-            body_start=bytes(self._body_start),
+            kind=kind_of(headers, body_start, has_null_sender=not self.envelope_sender),
+            body_start=body_start,
+            dsn_fields=self._ours[DSN_HEADER.lower()],
+            list_fields=self._ours[LIST_HEADER.lower()],
+            begins_with_list=self._first_field == LIST_HEADER.lower(),
             draft=self._draft,
         )

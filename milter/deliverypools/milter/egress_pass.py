@@ -102,6 +102,7 @@ def _facts(
         envelope_sender=sender.original,
         recipients=message.recipients,
         headers=message.headers,
+        kind=message.kind,
         origin=origin,
         origin_problem=problem or ticket.origin_problem,
         account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
@@ -199,6 +200,7 @@ def verdict_of(
         **({"hold": "yes"} if decision.hold else {}),
         reasons="; ".join(decision.reasons),
         account=origin.account if origin else "",
+        kind=message.kind.kind,
         message_id=message.message_id,
     )
     if pool is None:

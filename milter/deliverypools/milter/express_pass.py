@@ -26,8 +26,10 @@ from deliverypools.milter.accounting import (
 )
 from deliverypools.milter.authenticating import false_results, results_field
 from deliverypools.milter.collector import CollectedMessage, Connection
+from deliverypools.milter.dsn_pass import judge_dsn
 from deliverypools.milter.egress_pass import recorded, verdict_of
 from deliverypools.milter.first_pass import (
+    ingress_of,
     refuse_header_flood,
     refuse_restricted,
     restriction_at_acceptance,
@@ -52,6 +54,10 @@ def express_pass(
     """
     if flood := refuse_header_flood(message, services):
         return flood
+    dsn = judge_dsn(message, connection, ingress_of(message, connection, services), services)
+    if dsn.verdict is not None:
+        give_back(message.queue_id, services)
+        return dsn.verdict
     origin = uncounted_origin(message, connection, services)
     if found is not None:
         origin = with_authentication(origin, found)
@@ -68,6 +74,7 @@ def express_pass(
         envelope_sender=message.envelope_sender,
         recipients=message.recipients,
         headers=message.headers,
+        kind=message.kind,
         origin=origin,
         account_restricted=restricted([account] if account else [], message.queue_id, services),
         sender_domain_has_mx_or_address=sender_domain,
@@ -79,9 +86,12 @@ def express_pass(
         )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(message, services), services.settings)
+    verdict = verdict_of(decision, message, origin, services, "express")
     verdict = dataclasses.replace(
-        verdict_of(decision, message, origin, services, "express"),
-        delete_single=false_results(message),
+        verdict,
+        delete=(*verdict.delete, *dsn.strip),
+        add=(*verdict.add, *dsn.add),
+        delete_single=(*false_results(message), *dsn.strip_single),
         insert=results_field(found, services) if found else (),
     )
     if verdict.reply is Reply.CONTINUE and account:

@@ -15,15 +15,14 @@ from deliverypools.core.decisions import RESTRICTED_SENDER
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
 from deliverypools.core.limits import charge_for
 from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
-from deliverypools.core.reports import refused_in_notice, spam_evidence
 from deliverypools.core.restrictions import Restriction, refusal
+from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.srs import srs_refusal, srs_sender_refusal
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
 from deliverypools.milter.accounting import (
     account_behind,
     count_at_acceptance,
     give_back,
-    note_refused,
     note_signs,
     restriction_on,
     restriction_on_sender,
@@ -31,6 +30,7 @@ from deliverypools.milter.accounting import (
 from deliverypools.milter.authenticating import false_results, results_digest, results_field
 from deliverypools.milter.collector import RESULTS_HEADER, TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.decision_log import decision_record
+from deliverypools.milter.dsn_pass import DsnOutcome, judge_dsn
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -45,7 +45,10 @@ _logger = logging.getLogger(__name__)
 
 def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdict | None:
     """Refuse a message with more of our headers than anything honest has: each costs a command to remove."""
-    if max(message.tags, message.tickets, len(message.claims)) <= _MOST_HEADERS_OF_OURS:
+    if (
+        max(message.tags, message.tickets, len(message.claims), message.dsn_fields, message.list_fields)
+        <= _MOST_HEADERS_OF_OURS
+    ):
         return None
     text = f"Too many {TAG_HEADER} or {RESULTS_HEADER} header fields in our name"
     give_back(message.queue_id, services)
@@ -68,7 +71,7 @@ def refuse_srs_recipients(message: CollectedMessage, connection: Connection, ser
     if services.rewriter is None or connection.daemon_name in (BOUNCE, REINJECT):
         return None
     refusals = [srs_refusal(recipient, message.envelope_sender, services.rewriter) for recipient in message.recipients]
-    if _ingress(message, connection, services) is Ingress.OUTSIDE:
+    if ingress_of(message, connection, services) is Ingress.OUTSIDE:
         refusals.append(srs_sender_refusal(message.envelope_sender, services.rewriter))
     refusal = next(filter(None, refusals), None)
     if refusal is None:
@@ -90,7 +93,15 @@ def first_pass(
     """
     if refused := refuse_header_flood(message, services) or refuse_srs_recipients(message, connection, services):
         return refused
-    strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
+    # A filter gives back what was judged when it entered.
+    is_new = connection.daemon_name != REINJECT
+    dsn = (
+        judge_dsn(message, connection, ingress_of(message, connection, services), services) if is_new else DsnOutcome()
+    )
+    if dsn.verdict is not None:
+        give_back(message.queue_id, services)
+        return dsn.verdict
+    strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets), *dsn.strip)
     false: tuple[tuple[str, int], ...] = ()
     if connection.daemon_name == REINJECT:
         # Counted when it entered. Where the listener asks the policy service all the same, that must not count.
@@ -113,17 +124,15 @@ def first_pass(
             return _try_again(message, origin, services)
         new = make_ticket(message, origin, services, results_digest(found, services))
         ticket, problem = _with_excess(kept, origin) if kept else new, ""
-    if connection.daemon_name == BOUNCE:
-        _note_refused(message, connection, services)
-    add = ((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()
+    add = (*dsn.add, *(((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()))
     if ticket and ticket.origin and ticket.origin.account:
         _record(message, connection, ticket.origin, services)
     return Verdict(
         delete=strip,
-        delete_single=false,
+        delete_single=(*false, *dsn.strip_single),
         insert=results_field(found, services) if found else (),
         add=add,
-        log=_log(message, ticket.origin if ticket else None, problem),
+        log=_log(message, ticket.origin if ticket else None, problem or dsn.remark),
     )
 
 
@@ -197,17 +206,6 @@ def _counted(origin: Origin, message: CollectedMessage, services: Services) -> t
     return dataclasses.replace(origin, over_limit=counted.over_limit), counted.restriction
 
 
-def _note_refused(message: CollectedMessage, connection: Connection, services: Services) -> None:
-    """Count the recipients whose refusal a notice of this Postfix tells, for the account that had sent to them."""
-    found = refused_in_notice(message.body_start)
-    if found is None:
-        return
-    try:
-        note_refused(connection.hostname, *found, f"{connection.hostname}/{message.queue_id}", services)
-    except StateUnavailable as error:
-        _logger.error("%s: refused recipients not counted: %s", message.queue_id, error)
-
-
 def _record(message: CollectedMessage, connection: Connection, origin: Origin, services: Services) -> None:
     """Write down what an account sends. What comes in for our users is no row: there is far more of it."""
     try:
@@ -221,7 +219,7 @@ def _record(message: CollectedMessage, connection: Connection, origin: Origin, s
 def uncounted_origin(message: CollectedMessage, connection: Connection, services: Services) -> Origin:
     """Return what is known of a message that enters now; `over_limit` is NOT_ASKED where somebody is to be charged."""
     settings = services.settings
-    ingress = _ingress(message, connection, services)
+    ingress = ingress_of(message, connection, services)
     account = smtp_account(
         ingress,
         sasl_username=message.sasl_username,
@@ -258,6 +256,7 @@ def make_ticket(message: CollectedMessage, origin: Origin, services: Services, d
         only_recipient=_only_mailbox(message, services),
         results_digest=digest_of_results,
         asks_for_silence=bool(message.silent_recipients),
+        requested_notices=message.requested_notices,
     )
 
 
@@ -274,7 +273,8 @@ def _only_mailbox(message: CollectedMessage, services: Services) -> str:
     return ""
 
 
-def _ingress(message: CollectedMessage, connection: Connection, services: Services) -> Ingress:
+def ingress_of(message: CollectedMessage, connection: Connection, services: Services) -> Ingress:
+    """Return how a message enters."""
     if connection.daemon_name == PICKUP:
         return Ingress.LOCAL
     if connection.daemon_name == BOUNCE:
@@ -360,25 +360,27 @@ def _age(ticket: Ticket, services: Services) -> float:
     return 0.0 if accepted_at is None else services.clock() - accepted_at
 
 
-def _log(message: CollectedMessage, origin: Origin | None, problem: str) -> str:
+def _log(message: CollectedMessage, origin: Origin | None, remark: str) -> str:
     return log_line(
         message.queue_id,
         **{"pass": FIRST_PASS},
         ingress=origin.ingress if origin else "unknown",
-        reasons=_reasons(origin, problem),
+        reasons=_reasons(origin, remark),
         recipients=len(message.recipients),
         account=origin.account if origin else "",
+        kind=message.kind.kind,
         message_id=message.message_id,
     )
 
 
-def _reasons(origin: Origin | None, problem: str) -> str:
+def _reasons(origin: Origin | None, remark: str) -> str:
     if origin is None:
-        return problem
+        return remark
     found = [
         origin.client_address and f"client {origin.client_address}",
         origin.authentication_results,
         origin.spam,
         origin.over_limit.evidence,
+        remark,
     ]
     return "; ".join(filter(None, found))

@@ -16,6 +16,8 @@ class Reply(Enum):
     """451 4.7.1: Postfix, or the client, keeps the message and tries again."""
     REJECT = "reject"
     """550 5.7.1, or what `Verdict.enhanced_code` says."""
+    DISCARD = "discard"
+    """Postfix takes the message, and delivers it to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

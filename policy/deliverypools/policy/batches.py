@@ -1,19 +1,22 @@
 """Requests that wait at the same time are answered together: fifty busy connections cost one commit.
 
 A thread asks the state, so that a slow disk or server blocks nobody; requests that need no state do not wait for it.
+Those that need an answer of DNS lists wait for that alone, each for itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from deliverypools.core.settings import Settings
+from deliverypools.policy.backscatter import Suspect
 from deliverypools.policy.service import DUNNO, PolicyService, Question
 from deliverypools.policy.sparing_log import SparingLog
 from deliverypools.policy.wire import Request
@@ -28,6 +31,8 @@ _log = logging.getLogger(__name__)
 _sparing_log = SparingLog(_log)
 
 Reply = Callable[[str], None]
+LookUp = Callable[[Suspect, Settings, float], Coroutine[Any, Any, str | None]]
+"""Returns the action for a suspect, None: no objection; takes no longer than so many seconds."""
 
 
 class _Asked:
@@ -52,9 +57,11 @@ class _Asked:
 class Batches:
     """Takes requests on the event loop, answers them there."""
 
-    def __init__(self, service: PolicyService, settings: Callable[[], Settings]) -> None:
+    def __init__(self, service: PolicyService, settings: Callable[[], Settings], look_up: LookUp) -> None:
         self._service = service
         self._settings = settings
+        self._look_up = look_up
+        self._looking_up: set[asyncio.Task[str | None]] = set()
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._new: deque[tuple[Request, Reply, float]] = deque()
@@ -78,6 +85,8 @@ class Batches:
         except TimeoutError:
             _log.error("requests were not answered in %.0f s", seconds)
         self._timer.cancel()
+        for task in self._looking_up:
+            task.cancel()
         self._executor.shutdown(wait=True)
 
     def _schedule(self) -> None:
@@ -94,11 +103,31 @@ class Batches:
             question = self._service.question(request, settings, deadline)
             if isinstance(question, str):
                 reply(question)
+            elif isinstance(question, Suspect):
+                self._start_look_up(question, reply, settings, deadline)
             else:
                 self._waiting.append(_Asked(question, reply))
         if self._new:
             self._schedule()
         self._start(settings)
+
+    def _start_look_up(self, suspect: Suspect, reply: Reply, settings: Settings, deadline: float) -> None:
+        seconds = deadline - time.monotonic()
+        task = self._loop.create_task(self._look_up(suspect, settings, seconds))
+        self._looking_up.add(task)
+        task.add_done_callback(functools.partial(self._end_look_up, reply))
+
+    def _end_look_up(self, reply: Reply, task: asyncio.Task[str | None]) -> None:
+        self._looking_up.discard(task)
+        if task.cancelled():
+            action = None
+        elif error := task.exception():
+            _sparing_log.write(logging.ERROR, "broken", "untrapped exception in a look-up", error)
+            action = None
+        else:
+            action = task.result()
+        reply(action or DUNNO)
+        self._tell_whether_empty()
 
     def _start(self, settings: Settings) -> None:
         if self._running:
@@ -139,7 +168,8 @@ class Batches:
             yield self._waiting.popleft()
 
     def _tell_whether_empty(self) -> None:
-        if not self._new and not self._waiting and not any(asked.is_open for asked in self._running):
+        is_idle = not self._new and not self._waiting and not self._looking_up
+        if is_idle and not any(asked.is_open for asked in self._running):
             self._empty.set()
 
 

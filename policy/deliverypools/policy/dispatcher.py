@@ -1,4 +1,4 @@
-"""Sends what administrators are told: alerts by mail and webhook, copies of suspicious mail; and watches restrictions.
+"""Sends what administrators are told, by mail and webhook; copies of suspicious mail; and watches restrictions.
 
 It runs beside the policy service, in threads of its own with a connection of its own to the state, so that neither a
 slow webhook nor a slow sendmail delays an answer; webhooks do not delay mail either. What fails is tried again for a
@@ -21,18 +21,21 @@ from pathlib import Path
 from typing import Final
 
 from deliverypools.adapters import copies
-from deliverypools.adapters.enforcement import MAIL, WEBHOOK
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sendmail import SendmailError, new_message, send, set_text
 from deliverypools.adapters.state import Notice, State, StateUnavailable
+from deliverypools.adapters.telling import MAIL, WEBHOOK
 from deliverypools.adapters.webhook import WebhookError, post_json
-from deliverypools.core.alert_text import Samples, body_of, samples_of, subject_of, webhook_of
-from deliverypools.core.alerts import Alert
+from deliverypools.core.alert_text import Samples, samples_of
 from deliverypools.core.facts import printable
 from deliverypools.core.restrictions import Restriction, iso_time
 from deliverypools.core.settings import Settings
 from deliverypools.core.settings.values import masked_url
 from deliverypools.core.tallies import DAY
+from deliverypools.core.told import Told, from_payload
+from deliverypools.policy.digest_watch import DigestWatch
+from deliverypools.policy.surge_watch import SurgeWatch
+from deliverypools.policy.watches import Watch, Watches
 
 REQUEUE_FILE: Final = "requeue"
 """In `alerts.spool`: changes when restrictions do; delivery-pools-requeue.path watches it."""
@@ -52,6 +55,9 @@ _MOST_COPIES_A_TURN: Final = 50
 _MOST_FAILURES_IN_A_ROW: Final = 3
 _STOP_SECONDS: Final = 2.0
 
+WATCHES: Final[tuple[Callable[[], Watch], ...]] = (DigestWatch, SurgeWatch)
+"""What looks at the state from time to time, and tells administrators what it finds."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +68,7 @@ class GivenUp(Exception):  # noqa: N818  (a verdict, not a fault of ours)
 @dataclass(frozen=True, slots=True)
 class _Claimed:
     notice: Notice
-    alert: Alert
+    told: Told
     at: float
     """On the monotonic clock."""
 
@@ -85,7 +91,7 @@ class Dispatcher:
         self._lanes: dict[str, queue.Queue[_Claimed | None]] = {
             name: queue.Queue(_LANE_LENGTH) for name in _LANE_THREADS
         }
-        self._senders: Mapping[str, Callable[[Alert, Samples, Settings], None]] = {
+        self._senders: Mapping[str, Callable[[Told, Samples, Settings], None]] = {
             MAIL: self._send_mail,
             WEBHOOK: self._post_webhook,
         }
@@ -94,6 +100,7 @@ class Dispatcher:
         self._restrictions: frozenset[Restriction] | None = None
         self._watched_at = float("-inf")
         self._troubles: set[str] = set()
+        self._watches = Watches(WATCHES)
 
     async def run(self) -> None:
         """Send until cancelled. What is being sent then is left to its thread, which keeps no process alive."""
@@ -101,6 +108,7 @@ class Dispatcher:
         threads = [
             threading.Thread(target=self._repeat, args=(self._outbox_turn, state), name="outbox", daemon=True),
             threading.Thread(target=self._repeat, args=(self._copies_turn,), name="copies", daemon=True),
+            threading.Thread(target=self._repeat, args=(self._watches_turn, state), name="watches", daemon=True),
             *(
                 threading.Thread(target=self._repeat, args=(self._lane_turn, name, state), name=name, daemon=True)
                 for name, count in _LANE_THREADS.items()
@@ -175,14 +183,14 @@ class Dispatcher:
             self._settle(notice, state)
             return
         try:
-            alert = Alert.from_dict(json.loads(notice.payload))
+            told = from_payload(notice.payload)
             lane = self._lanes[notice.channel]
-        except (ValueError, KeyError, RecursionError) as error:
+        except (ValueError, KeyError) as error:
             _log.error("alert dropped: %s: %s", error, printable(notice.payload, 2000))
             state.settle_notice(notice.notice_id)
             return
         try:
-            lane.put_nowait(_Claimed(notice, alert, time.monotonic()))
+            lane.put_nowait(_Claimed(notice, told, time.monotonic()))
         except queue.Full:
             # So a channel that hangs does not keep the others from being claimed.
             state.postpone_notice(notice.notice_id, self._clock() + _LANE_FULL_SECONDS)
@@ -196,9 +204,9 @@ class Dispatcher:
         if claimed is None or time.monotonic() - claimed.at > _STALE_SECONDS:
             return True
         try:
-            self._senders[name](claimed.alert, _samples(claimed.alert, state), self._settings())
+            self._senders[name](claimed.told, _samples(claimed.told, state), self._settings())
         except GivenUp as reason:
-            _log.error("%s alert given up: %s: %s", name, reason, _whole(claimed.alert))
+            _log.error("%s alert given up: %s: %s", name, reason, _whole(claimed.told))
         except (SendmailError, WebhookError) as error:
             if self._is_to_be_tried_again(name, claimed, str(error), state):
                 return True
@@ -211,8 +219,8 @@ class Dispatcher:
 
     def _is_to_be_tried_again(self, name: str, claimed: _Claimed, error: str, state: State) -> bool:
         """Put a notice off that could not be sent; tell whether it was young enough for that."""
-        if self._clock() - claimed.alert.at >= DAY:
-            _log.error("%s alert given up after a day: %s: %s", name, error, _whole(claimed.alert))
+        if self._clock() - claimed.told.at >= DAY:
+            _log.error("%s alert given up after a day: %s: %s", name, error, _whole(claimed.told))
             return False
         delay = _delay(claimed.notice.attempts)
         _log.warning("%s alert not sent, next attempt in %.0f s: %s", name, delay, error)
@@ -227,25 +235,32 @@ class Dispatcher:
         state.settle_notice(notice.notice_id)
         self._sent.discard(_identity(notice))
 
-    def _send_mail(self, alert: Alert, samples: Samples, settings: Settings) -> None:
-        recipients = alert.notify or settings.alerts.mail_to
+    def _send_mail(self, told: Told, samples: Samples, settings: Settings) -> None:
+        recipients = told.notify or settings.alerts.mail_to
         if not recipients:
             raise GivenUp("nobody is to be told any more")
-        message = new_message(subject_of(alert), recipients, message_id=alert.once, settings=settings, now=alert.at)
-        set_text(message, body_of(alert, samples))
+        message = new_message(told.subject(), recipients, message_id=told.once, settings=settings, now=told.at)
+        set_text(message, told.body(samples))
         send(message.as_bytes(), recipients, settings.alerts.sendmail, self._sealer())
-        _log.info("alert mailed: %s", subject_of(alert))
+        _log.info("alert mailed: %s", told.subject())
 
     @staticmethod
-    def _post_webhook(alert: Alert, samples: Samples, settings: Settings) -> None:
+    def _post_webhook(told: Told, samples: Samples, settings: Settings) -> None:
         url = settings.alerts.webhook
         if url is None:
             raise GivenUp("there is no webhook any more")
         try:
-            post_json(url, webhook_of(alert, samples))
+            post_json(url, told.webhook(samples))
         except WebhookError as error:
             raise WebhookError(f"{masked_url(url)}: {error}") from None
-        _log.info("alert posted: %s", subject_of(alert))
+        _log.info("alert posted: %s", told.subject())
+
+    # ---- what is told by itself
+
+    def _watches_turn(self, state: State) -> bool:
+        """Let those watches look whose time has come."""
+        self._watches.look(state, self._settings(), self._clock())
+        return False
 
     # ---- restrictions
 
@@ -329,13 +344,15 @@ def _identity(notice: Notice) -> tuple[str, str]:
     return notice.notice_id, notice.payload
 
 
-def _samples(alert: Alert, state: State) -> Samples:
+def _samples(told: Told, state: State) -> Samples:
     """Look up what the account has sent. An alert without samples is better than none."""
+    if not told.account:
+        return Samples()
     try:
-        return samples_of(state.records_of(alert.account, most=_MOST_RECORDS), alert.ingress)
+        return samples_of(state.records_of(told.account, most=_MOST_RECORDS), told.ingress)
     except (StateUnavailable, ValueError):  # ValueError: a name that the store cannot hold
         return Samples()
 
 
-def _whole(alert: Alert) -> str:
-    return json.dumps(webhook_of(alert, Samples()))
+def _whole(told: Told) -> str:
+    return json.dumps(told.webhook(Samples()))

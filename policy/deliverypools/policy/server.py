@@ -28,6 +28,7 @@ from deliverypools.adapters.sockets import (
 from deliverypools.adapters.state import open_state
 from deliverypools.core.facts import printable
 from deliverypools.core.settings import Settings, SettingsError
+from deliverypools.policy.backscatter import BackscatterLists
 from deliverypools.policy.batches import Batches
 from deliverypools.policy.connections import Connections, most_connections
 from deliverypools.policy.dispatcher import Dispatcher
@@ -71,7 +72,9 @@ class PolicyServer:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         listening = [_listen(address) for address in self._addresses]
-        batches = Batches(PolicyService(self._state, time.time, lambda: self._rewriter), lambda: self._settings)
+        service = PolicyService(self._state, time.time, lambda: self._rewriter)
+        lists = BackscatterLists()
+        batches = Batches(service, lambda: self._settings, lists.action)
         connections = Connections(most_connections())
         servers = [
             await loop.create_server(new, sock=one, backlog=_ACCEPTED_AT_ONCE)
@@ -94,6 +97,7 @@ class PolicyServer:
             remove_socket(address)
         sending.cancel()
         await batches.close(_DRAIN_SECONDS)
+        lists.close()
         connections.close()
         await asyncio.gather(sending, return_exceptions=True)
         self._state.close()

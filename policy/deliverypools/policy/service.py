@@ -12,6 +12,7 @@ from typing import Final
 from deliverypools.adapters.enforcement import enforce
 from deliverypools.adapters.state import Reservation, State, StateUnavailable
 from deliverypools.core.accounts import Account, account_of, smtp_account, smtp_ingress
+from deliverypools.core.dns_lists import has_sender_of_bounces
 from deliverypools.core.facts import Ingress, printable
 from deliverypools.core.limits import (
     BY_DOMAIN,
@@ -26,8 +27,9 @@ from deliverypools.core.limits import (
 )
 from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.settings import Settings
-from deliverypools.core.srs import SenderRewriter, srs_refusal, srs_sender_refusal
+from deliverypools.core.srs import SenderRewriter, SrsError, srs_refusal, srs_sender_refusal
 from deliverypools.core.tallies import Tally
+from deliverypools.policy.backscatter import Suspect, client_to_look_up
 from deliverypools.policy.recipients import RecipientMemory
 from deliverypools.policy.sparing_log import SparingLog
 from deliverypools.policy.wire import Request
@@ -116,8 +118,8 @@ class PolicyService:
         self._recipients = RecipientMemory()
         self._reading: _Reading | None = None
 
-    def question(self, request: Request, settings: Settings, deadline: float) -> Question | str:
-        """Return what a request asks of the state, or the action where that need not be asked; never raises.
+    def question(self, request: Request, settings: Settings, deadline: float) -> Question | Suspect | str:
+        """Return what a request asks of the state or of DNS lists, or the action where neither is asked; never raises.
 
         Only END-OF-MESSAGE is counted: `recipient_count` is 0 at RCPT, and a message has one END-OF-MESSAGE however
         many RCPT requests, RSETs and aborted transactions it took.
@@ -125,7 +127,12 @@ class PolicyService:
         if self._reading is None or self._reading.settings is not settings:
             self._reading = _Reading(settings)
         try:
-            return self._refusal(request, settings) or self._question(request, self._reading, deadline) or DUNNO
+            return (
+                self._refusal(request, settings)
+                or self._suspect(request, settings)
+                or self._question(request, self._reading, deadline)
+                or DUNNO
+            )
         except Exception as error:  # noqa: BLE001  (a request that breaks us must not break the others)
             _sparing_log.write(logging.ERROR, "broken", "untrapped exception in a request", error)
             return DUNNO
@@ -142,6 +149,27 @@ class PolicyService:
         ):
             return refusal
         return srs_sender_refusal(sender, rewriter)
+
+    def _suspect(self, request: Request, settings: Settings) -> Suspect | None:
+        """Return whom to look up in the lists of servers that send backscatter; nobody is charged for such mail."""
+        if not settings.bounces.backscatter_lists or request.get("protocol_state") != _RCPT:
+            return None
+        if not has_sender_of_bounces(_value(request, "sender")) or self._leads_back(_value(request, "recipient")):
+            return None
+        if smtp_ingress(_value(request, "sasl_username"), _value(request, "client_address"), settings) != (
+            Ingress.OUTSIDE
+        ):
+            return None
+        client = client_to_look_up(_value(request, "client_address"), settings)
+        return Suspect(client, _value(request, "instance")) if client else None
+
+    def _leads_back(self, recipient: str) -> bool:
+        """Tell whether a recipient is a valid SRS address of ours: a bounce to it is about mail that we have sent."""
+        rewriter = self._rewriter()
+        try:
+            return rewriter is not None and bool(rewriter.reverse(recipient))
+        except SrsError:
+            return False
 
     def _question(self, request: Request, reading: _Reading, deadline: float) -> Question | None:
         account = reading.account(

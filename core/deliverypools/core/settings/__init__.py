@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, StrictBool, ValidationError
 
 from deliverypools.core.addresses import normalise_domain
+from deliverypools.core.settings.bounces import Bounces
 from deliverypools.core.settings.checks import findings_across_keys
 from deliverypools.core.settings.errors import SettingsError, findings_of, located
 from deliverypools.core.settings.tables import (
@@ -18,7 +19,6 @@ from deliverypools.core.settings.tables import (
     TICKET_KEY_FILE,
     Alerts,
     Authentication,
-    Bounces,
     Dns,
     Forwarding,
     Limits,

@@ -12,6 +12,8 @@ from itertools import islice
 from typing import Any, Final
 
 from deliverypools.core.addresses import normalise_domain
+from deliverypools.core.dns_lists import DnsList
+from deliverypools.core.settings.dns_list_value import dns_list
 from deliverypools.core.settings.errors import Finding, did_you_mean, key_text
 from deliverypools.core.settings.tables import (
     DEFAULT_POLICY,
@@ -40,6 +42,7 @@ REQUIRED_POOLS: Final = ("normal", "high-risk", "relay")
 PIN_CRITERIA: Final = tuple(name for name in Pin.model_fields if name != "pool")
 POLICY_SCOPES: Final = ("senders", "domains", "groups", "except_senders", "except_domains", "except_groups")
 _MOST_COMPARED: Final = 1000
+_MOST_DNS_LISTS: Final = 8
 _MOST_LISTED: Final = 30
 _NUMBERED: Final = re.compile(r"(.+)-[0-9]+")
 
@@ -58,6 +61,7 @@ def findings_across_keys(document: dict[str, Any]) -> list[Finding]:
         *_srs(document),
         *_authserv_ids(document),
         *_reject_without_knowing(document),
+        *_backscatter_lists(document),
     ]
 
 
@@ -263,6 +267,28 @@ def _authserv_ids(document: dict[str, Any]) -> Iterator[Finding]:
                 f"{shown(text)} is our own authserv_id, and what claims that is removed; let the other verifier use"
                 " another name",
             )
+
+
+def _backscatter_lists(document: dict[str, Any]) -> Iterator[Finding]:
+    """Yield each list that is written again, or too many, or useless beside the same list with all its answers."""
+    path: TomlPath = ("bounces", "backscatter_lists")
+    texts = _table(document.get("bounces")).get("backscatter_lists")
+    if isinstance(texts, list) and len(texts) > _MOST_DNS_LISTS:
+        yield Finding(
+            path, f"has {len(texts)} lists, and each is asked about each client; write {_MOST_DNS_LISTS} or fewer"
+        )
+    lists = [(index, _parsed(dns_list, text)) for index, text in islice(_elements(texts), _MOST_COMPARED)]
+    whole = {one.domain for _, one in lists if one and one.code is None}
+    seen: set[DnsList] = set()
+    for index, one in lists:
+        if one in seen:
+            yield Finding((*path, index), f"{shown(str(one))} is listed twice; remove one")
+        elif one and one.code and one.domain in whole:
+            yield Finding(
+                (*path, index), f"{shown(one.domain)} counts with every code already; remove this or that one"
+            )
+        if one:
+            seen.add(one)
 
 
 def _parsed(parse: Any, value: object) -> Any:

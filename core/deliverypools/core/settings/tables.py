@@ -359,23 +359,6 @@ class Forwarding(Table):
     )
 
 
-class Bounces(Table):
-    """Bounces and backscatter."""
-
-    drop_backscatter: StrictBool = setting(
-        "Drop bounces for mail from dubious sources instead of sending them, and record them in the drop ledger.",
-        default=False,
-        example="true",
-        later="used",
-    )
-    backscatter_lists: tuple[Domain, ...] = setting(
-        "DNS lists of servers that send backscatter; asked for null senders and postmaster@ only.",
-        default=(),
-        example='["ips.backscatterer.org"]',
-        later="used",
-    )
-
-
 class Alerts(Table):
     """Who is told when a limit is exceeded or an account restricted.
 

@@ -1,0 +1,107 @@
+"""The decision log on a Redis server; see `state`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from itertools import islice
+
+from deliverypools.adapters import log_times
+from deliverypools.adapters.redis_base import RedisBase, row_of, text_of_row
+from deliverypools.adapters.redis_counters import PREFIX, RedisCounters, bytes_of
+from deliverypools.adapters.state import MOST_CLUES
+from deliverypools.core.facts import printable
+from deliverypools.core.records import DecisionRecord
+
+_ROWS_AT_ONCE = 1000
+
+
+class RedisDecisionLog(RedisBase):
+    """A part of the shared state."""
+
+    def record(self, record: DecisionRecord, keep_seconds: float) -> None:
+        """Write a row of the decision log."""
+        with self._server() as server:
+            server.call(
+                "record",
+                id=_decision_id(record.host, record.queue_id),
+                account=record.account,
+                row=text_of_row(asdict(record)),
+                at=repr(record.at),
+                expired_at=repr(self._clock() - keep_seconds),
+                sent_as=_digest(record.message_id) if record.went_on and record.message_id else None,
+                **_times(record.at, keep_seconds),
+                **self._kept_for(keep_seconds),
+            )
+
+    def record_of(self, host: str, queue_id: str) -> DecisionRecord | None:
+        """Return what is on record about a queue file."""
+        with self._server() as server:
+            row = server.call("record_of", id=_decision_id(host, queue_id), now=self._now())
+            return _record(row) if row else None
+
+    def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
+        """Return what is on record about an account's mail, newest first."""
+        found: dict[tuple[str, str], DecisionRecord] = {}
+        with self._server() as server:
+            # Many steps: what is written meanwhile moves the others on, so some come twice.
+            for rows in self._pages_of(server, account, min(most, _ROWS_AT_ONCE)):
+                records = [_record(row) for row in rows if row]
+                found |= {(one.host, one.queue_id): one for one in records if one.at >= since}
+                if len(found) >= most or any(one.at < since for one in records):
+                    break
+        return list(found.values())[:most]
+
+    def _pages_of(self, server: RedisCounters, account: str, rows_at_once: int) -> Iterator[list[bytes | None]]:
+        first, rows = 0, [None]
+        while rows and rows_at_once > 0:
+            last = first + rows_at_once - 1
+            rows = server.call("records_of", account=account, first=first, last=last, now=self._now())
+            yield rows
+            first = last + 1
+
+    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> DecisionRecord | None:
+        """Return the newest row about a message that has one of these names; see `State.sent`."""
+        names = {printable(one) for one in islice(message_ids, MOST_CLUES)} - {""}
+        ids = {_decision_id(printable(host), printable(queue_id)) for host, queue_id in islice(queue_files, MOST_CLUES)}
+        if not names and not ids:
+            return None
+        with self._server() as server:
+            by_name, by_id = server.call("sent", names=[*map(_digest, names)], ids=[*ids], now=self._now())
+            # Whoever has taken the place of a row since may be about another message.
+            found = [one for one in map(_record, by_name) if one.message_id in names]
+            found += map(_record, by_id)
+            return max((one for one in found if one.went_on), key=lambda one: one.at, default=None)
+
+    def recorded_since(self) -> float | None:
+        """Return since when the decision log tells of every message; see `State.recorded_since`."""
+        with self._server() as server:
+            times = server.storage.hgetall(f"{PREFIX}:log-times")
+            return log_times.complete_since(((float(kept), float(at)) for kept, at in times.items()), self._clock())
+
+
+def _times(at: float, keep_seconds: float) -> dict[str, object]:
+    """Return what the Lua program needs to do what `log_times.noted` does."""
+    return {
+        "kept": repr(float(keep_seconds)),
+        "noted_until": repr(at + log_times.EXACT_TO_SECONDS),
+        "beginning": repr(log_times.BEGINNING),
+        "most_times": log_times.MOST,
+    }
+
+
+def _decision_id(host: str, queue_id: str) -> str:
+    return f"{queue_id}/{host}"
+
+
+def _digest(message_id: str) -> str:
+    """Return a Message-ID as a part of a key: short, whatever somebody wrote."""
+    return hashlib.blake2b(bytes_of(message_id), digest_size=16).hexdigest()
+
+
+def _record(stored: bytes) -> DecisionRecord:
+    try:
+        return DecisionRecord(**row_of(stored))
+    except TypeError as error:
+        raise ValueError(f"a decision is damaged: {error}") from error

@@ -1,0 +1,34 @@
+"""What scanners that ran before us say of a message in its header."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from deliverypools.core.facts import printable
+from deliverypools.core.headers import Headers
+
+_MOST_OF_A_HEADER: Final = 4000
+_SAYS_YES: Final = frozenset({"yes", "true", "spam", "1"})
+
+
+def spam_evidence(headers: Headers, signs: Iterable[str]) -> str:
+    """Return the first header that calls the message spam, or "".
+
+    `signs` is the setting `spam.headers`: "Name: value" matches a value that begins with that word or phrase,
+    without case; "Name" alone matches yes, true, spam or 1.
+    """
+    for sign in signs:
+        name, colon, wanted = (part.strip() for part in sign.partition(":"))
+        for value in headers.all(name):
+            if _says(value, wanted.lower() if colon else ""):
+                return f"{name}: {printable(value.strip(), 80)}"
+    return ""
+
+
+def _says(value: str, wanted: str) -> bool:
+    given = " ".join(value[:_MOST_OF_A_HEADER].lower().split())
+    if not wanted:
+        return re.split(r"[\s,;]", given, maxsplit=1)[0] in _SAYS_YES
+    return given.startswith(wanted) and not given[len(wanted) : len(wanted) + 1].isalnum()

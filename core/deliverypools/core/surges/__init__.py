@@ -1,0 +1,1 @@
+"""Surges of non-delivery notices: what happened, how much is too much, and the likely cause."""
