@@ -16,8 +16,10 @@ What can be fooled:
 - Whoever forges the domain of one customer from the network of another blames nobody: the network is what is shown.
 - A spam attack in which nothing but unknown users is refused, from one network, looks like an old list and is only
   logged. The limits on what an account may send do not depend on this.
+- What joins an incident that was told is not told again that day: a small harvest hides a larger one of the same domain
+  that begins within the hour, and a surge without a cause hides the next one in its flow.
 - A flood of one kind hides another only within one flow and one domain or account, or by more than `MOST_EVENTS`
-  events in an hour; the alert about the flood says so then.
+  events in an hour; the alert about the flood says so then. More than `MOST_ALERTS` alerts an hour wait, in the log.
 """
 
 from __future__ import annotations
