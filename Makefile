@@ -53,6 +53,10 @@ bench-dkim: prepare  ## measure DKIM verification of ordinary and hostile messag
 bench-bounces: prepare  ## recognise labelled bounces (CORPUS=DIR with LABELS.tsv; ARGS="--spam-assassin" fetches more)
 	@.venv/bin/python bench/bounces.py $(CORPUS) $(ARGS)
 
+.PHONY: bench-bounces-delivered
+bench-bounces-delivered: prepare  ## send the same messages through a private Postfix, with and without a sender (CORPUS=DIR)
+	@.venv/bin/python bench/bounces_delivered.py $(CORPUS) $(ARGS)
+
 .PHONY: bench-ndr-flood
 bench-ndr-flood: prepare  ## 10,000 NDRs arrive for a forged domain: delay of other mail, alerts (ARGS="--ndrs 2000")
 	@.venv/bin/python bench/ndr_flood.py $(ARGS)

@@ -67,7 +67,7 @@ def main() -> int:
         parser.error("name a folder with LABELS.tsv, or --spam-assassin")
     problems: list[str] = []
     if options.corpus is not None:
-        messages = list(_labelled(options.corpus))
+        messages = list(labelled(options.corpus))
         problems += _judge(messages)
         _measure(messages)
     if options.spam_assassin:
@@ -78,7 +78,8 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def _labelled(corpus: Path) -> Iterator[Labelled]:
+def labelled(corpus: Path) -> Iterator[Labelled]:
+    """Yield the messages of a corpus."""
     for line in (corpus / "LABELS.tsv").read_text(encoding="utf-8").splitlines():
         folder, path, index, label = line.split("\t")
         if index != "0":

@@ -196,7 +196,7 @@ class TestOpening:
         state.record(record(), DAY)
         state.drop(dropped_notice(), DAY, 10)
         state.note_ndr(ndr_event())
-        assert state.sent(["<1@example.org>"], []) == record()
+        assert state.sent(["<1@example.org>"], []) == [record()]
 
     def test_the_schema_of_a_newer_version_is_refused(self, path, state):
         with contextlib.closing(sqlite3.connect(path)) as newer:

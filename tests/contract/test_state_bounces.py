@@ -8,7 +8,7 @@ from invented import ODD_NAMES, START, dropped_notice, ndr_event, record
 
 from deliverypools.adapters import log_times
 from deliverypools.adapters import state as state_module
-from deliverypools.adapters.state import MOST_CLUES
+from deliverypools.adapters.state import MOST_CLUES, MOST_OF_A_MESSAGE
 from deliverypools.core.facts import printable
 from deliverypools.core.surges.events import Category, Way
 from deliverypools.core.tallies import DAY, HOUR, MINUTE
@@ -19,21 +19,39 @@ FIRST_OUTSIDE = {"pass_name": "first", "ingress": "outside", "account": "", "poo
 FIRST_OURS = {"pass_name": "first", "ingress": "submission", "pool": ""}
 
 
+def newest(state, message_ids, queue_files):
+    return next(iter(state.sent(message_ids, queue_files)), None)
+
+
 class TestSent:
+    def test_all_rows_of_a_message_newest_first(self, state):
+        rows = [
+            record(f"4Q{number}", at=START + number, envelope_sender=f"s{number}@example.org") for number in (1, 2, 3)
+        ]
+        for row in (rows[1], rows[0], rows[2]):
+            state.record(row, DAY)
+        assert state.sent(["<1@example.org>"], [(MX1, "4Q1")]) == [rows[2], rows[1], rows[0]]
+
+    def test_of_a_message_that_was_sent_on_very_often_the_newest_rows(self, state):
+        rows = [record(f"4Q{number}", at=START + number) for number in range(MOST_OF_A_MESSAGE + 5)]
+        for row in rows:
+            state.record(row, DAY)
+        assert state.sent(["<1@example.org>"], []) == rows[:4:-1]
+
     def test_by_its_message_id(self, opened):
         opened().record(record(), DAY)
-        assert opened().sent(["<2@example.org>", "<1@example.org>"], []) == record()
-        assert opened().sent({"<2@example.org>"}, []) is None
+        assert newest(opened(), ["<2@example.org>", "<1@example.org>"], []) == record()
+        assert newest(opened(), {"<2@example.org>"}, []) is None
 
     def test_by_its_queue_file(self, opened):
         opened().record(record(), DAY)
-        assert opened().sent([], [("mx2.example.org", "4Q1"), (MX1, "4Q1")]) == record()
-        assert opened().sent([], [("mx2.example.org", "4Q1"), (MX1, "4Q2")]) is None
+        assert newest(opened(), [], [("mx2.example.org", "4Q1"), (MX1, "4Q1")]) == record()
+        assert newest(opened(), [], [("mx2.example.org", "4Q1"), (MX1, "4Q2")]) is None
 
     def test_nothing_to_go_by(self, state):
         state.record(record(message_id="", queue_id=""), DAY)
-        assert state.sent([], []) is None
-        assert state.sent(["", "  "], []) is None
+        assert newest(state, [], []) is None
+        assert newest(state, ["", "  "], []) is None
 
     def test_the_newest_row_counts(self, state):
         rows = [
@@ -43,9 +61,9 @@ class TestSent:
         ]
         for row in rows:
             state.record(row, DAY)
-        assert state.sent(["<1@example.org>"], []) == rows[1]
-        assert state.sent(["<1@example.org>", "<2@example.org>"], [(MX1, "4Q1")]) == rows[1]
-        assert state.sent(["<2@example.org>"], [(MX1, "4Q1")]) == rows[2]
+        assert newest(state, ["<1@example.org>"], []) == rows[1]
+        assert newest(state, ["<1@example.org>", "<2@example.org>"], [(MX1, "4Q1")]) == rows[1]
+        assert newest(state, ["<2@example.org>"], [(MX1, "4Q1")]) == rows[2]
 
     @pytest.mark.parametrize(
         ("others", "went_on"),
@@ -70,50 +88,50 @@ class TestSent:
         row = record(**others)
         state.record(row, DAY)
         assert row.went_on is went_on
-        assert state.sent([row.message_id], []) == (row if went_on else None)
-        assert state.sent([], [(row.host, row.queue_id)]) == (row if went_on else None)
+        assert newest(state, [row.message_id], []) == (row if went_on else None)
+        assert newest(state, [], [(row.host, row.queue_id)]) == (row if went_on else None)
 
     def test_what_comes_in_hides_nothing_that_was_sent(self, state):
         state.record(record(), DAY)
         for number in range(50):
             state.record(record(f"4R{number}", at=START + number, **FIRST_OUTSIDE), DAY)
-        assert state.sent(["<1@example.org>"], []) == record()
+        assert newest(state, ["<1@example.org>"], []) == record()
 
     def test_a_row_in_the_place_of_another_message(self, state):
         state.record(record(), DAY)
         later = record(at=START + 1, message_id="<2@example.org>")
         state.record(later, DAY)
-        assert state.sent(["<1@example.org>"], []) is None
-        assert state.sent(["<2@example.org>"], []) == later
+        assert newest(state, ["<1@example.org>"], []) is None
+        assert newest(state, ["<2@example.org>"], []) == later
 
     @pytest.mark.parametrize("message_id", [*ODD_NAMES, LONG_ID, "line\r\nend", "half a surrogate \udcff"])
     def test_any_message_id_as_rows_have_it(self, state, message_id):
         row = record(message_id=printable(message_id))
         state.record(row, DAY)
-        assert state.sent([message_id], []) == row
-        assert state.sent(["other", message_id[:-1] if len(message_id) < 200 else "x"], []) is None
+        assert newest(state, [message_id], []) == row
+        assert newest(state, ["other", message_id[:-1] if len(message_id) < 200 else "x"], []) is None
 
     @pytest.mark.parametrize("name", [*ODD_NAMES, LONG_ID, "\udcff", "", "4Q1/mx1"])
     def test_any_queue_file_can_be_asked_for(self, state, name):
         state.record(record(), DAY)
-        assert state.sent([], [(name, "4Q1"), (MX1, name), (name, name)]) is None
+        assert newest(state, [], [(name, "4Q1"), (MX1, name), (name, name)]) is None
 
     def test_a_hundred_of_each_are_looked_up(self, state):
         state.record(record(), DAY)
         others = [f"<other{number}@example.org>" for number in range(MOST_CLUES)]
-        assert state.sent([*others[1:], "<1@example.org>"], []) == record()
-        assert state.sent([*others, "<1@example.org>"], []) is None
+        assert newest(state, [*others[1:], "<1@example.org>"], []) == record()
+        assert newest(state, [*others, "<1@example.org>"], []) is None
         files = [(MX1, f"4R{number}") for number in range(MOST_CLUES)]
-        assert state.sent([], [*files[1:], (MX1, "4Q1")]) == record()
-        assert state.sent([], [*files, (MX1, "4Q1")]) is None
+        assert newest(state, [], [*files[1:], (MX1, "4Q1")]) == record()
+        assert newest(state, [], [*files, (MX1, "4Q1")]) is None
 
     def test_forgotten_to_the_second_though_nothing_is_written(self, state, clock):
         state.record(record(), 100)
         clock.now += 99
-        assert state.sent(["<1@example.org>"], []) == state.sent([], [(MX1, "4Q1")]) == record()
+        assert newest(state, ["<1@example.org>"], []) == newest(state, [], [(MX1, "4Q1")]) == record()
         clock.now += 1
-        assert state.sent(["<1@example.org>"], []) is None
-        assert state.sent([], [(MX1, "4Q1")]) is None
+        assert newest(state, ["<1@example.org>"], []) is None
+        assert newest(state, [], [(MX1, "4Q1")]) is None
 
 
 class TestRecordedSince:

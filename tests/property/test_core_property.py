@@ -15,10 +15,10 @@ from deliverypools.core.decisions import UNDECIDED
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, printable
 from deliverypools.core.headers import Headers
 from deliverypools.core.received import date_of, own_received
-from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.rules import RULES, after_waiting, classify, rule_name
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings
+from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.ticket import Binding, BodyDigest, Ticket, TicketError, fold, recipient_digests, unfold
 from deliverypools.milter.collector import MessageCollector
 from deliverypools.milter.verdict import log_line

@@ -2,7 +2,7 @@
 
 local DECISION = PREFIX .. 'decision:'                    -- hash: account, row, expires_at
 local DECISIONS_OF = PREFIX .. 'decisions-of:'            -- sorted set: decisions of an account, by time
-local SENT = PREFIX .. 'sent:'                            -- text: the newest decision about what has this Message-ID
+local SENT = PREFIX .. 'sent:'                            -- sorted set: decisions about what has this Message-ID, by time
 local LOG_TIMES = PREFIX .. 'log-times'                   -- hash: how long rows are kept -> when the last was written
 
 -- Does what log_times.noted does.
@@ -40,7 +40,10 @@ function calls.record(call)
   redis.call('EXPIRE', key, call.ttl)
   note_time(call)
   if call.sent_as ~= cjson.null then
-    redis.call('SET', SENT .. call.sent_as, call.id, 'EX', call.ttl)
+    local sent = SENT .. call.sent_as
+    redis.call('ZADD', sent, call.at, call.id)
+    redis.call('ZREMRANGEBYRANK', sent, 0, -call.most_sent - 1)
+    keep(sent, call.ttl)
   end
   if call.account == '' then
     return
@@ -72,8 +75,9 @@ end
 function calls.sent(call)
   local by_name, by_id = {}, {}
   for _, name in ipairs(call.names) do
-    local id = redis.call('GET', SENT .. name)
-    table.insert(by_name, id and kept_row(id, call.now) or nil)
+    for _, id in ipairs(redis.call('ZRANGE', SENT .. name, 0, -1)) do
+      table.insert(by_name, kept_row(id, call.now) or nil)
+    end
   end
   for _, id in ipairs(call.ids) do
     table.insert(by_id, kept_row(id, call.now) or nil)

@@ -10,9 +10,9 @@ from itertools import islice
 from deliverypools.adapters import log_times
 from deliverypools.adapters.redis_base import RedisBase, row_of, text_of_row
 from deliverypools.adapters.redis_counters import PREFIX, RedisCounters, bytes_of
-from deliverypools.adapters.state import MOST_CLUES
+from deliverypools.adapters.state import MOST_CLUES, MOST_OF_A_MESSAGE
 from deliverypools.core.facts import printable
-from deliverypools.core.records import DecisionRecord
+from deliverypools.core.records import DecisionRecord, newest_first
 
 _ROWS_AT_ONCE = 1000
 
@@ -31,6 +31,7 @@ class RedisDecisionLog(RedisBase):
                 at=repr(record.at),
                 expired_at=repr(self._clock() - keep_seconds),
                 sent_as=_digest(record.message_id) if record.went_on and record.message_id else None,
+                most_sent=MOST_OF_A_MESSAGE,
                 **_times(record.at, keep_seconds),
                 **self._kept_for(keep_seconds),
             )
@@ -61,18 +62,18 @@ class RedisDecisionLog(RedisBase):
             yield rows
             first = last + 1
 
-    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> DecisionRecord | None:
-        """Return the newest row about a message that has one of these names; see `State.sent`."""
+    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> list[DecisionRecord]:
+        """Return rows about messages that have one of these names; see `State.sent`."""
         names = {printable(one) for one in islice(message_ids, MOST_CLUES)} - {""}
         ids = {_decision_id(printable(host), printable(queue_id)) for host, queue_id in islice(queue_files, MOST_CLUES)}
         if not names and not ids:
-            return None
+            return []
         with self._server() as server:
             by_name, by_id = server.call("sent", names=[*map(_digest, names)], ids=[*ids], now=self._now())
             # Whoever has taken the place of a row since may be about another message.
             found = [one for one in map(_record, by_name) if one.message_id in names]
             found += map(_record, by_id)
-            return max((one for one in found if one.went_on), key=lambda one: one.at, default=None)
+            return newest_first(one for one in found if one.went_on)
 
     def recorded_since(self) -> float | None:
         """Return since when the decision log tells of every message; see `State.recorded_since`."""

@@ -9,12 +9,12 @@ from itertools import islice
 
 from deliverypools.adapters import log_times
 from deliverypools.adapters.sqlite_base import SQLiteBase
-from deliverypools.adapters.state import MOST_CLUES
+from deliverypools.adapters.state import MOST_CLUES, MOST_OF_A_MESSAGE
 from deliverypools.core.facts import printable
-from deliverypools.core.records import DecisionRecord
+from deliverypools.core.records import DecisionRecord, newest_first
 
 _RECORD = ", ".join(DecisionRecord.__dataclass_fields__)
-_NEWEST_SENT = f"SELECT {_RECORD} FROM decisions WHERE went_on AND expires_at > ? AND"  # noqa: S608  (our own names)
+_SENT = f"SELECT {_RECORD} FROM decisions WHERE went_on AND expires_at > ? AND"  # noqa: S608  (our own names)
 
 
 class SQLiteDecisionLog(SQLiteBase):
@@ -50,21 +50,21 @@ class SQLiteDecisionLog(SQLiteBase):
             ).fetchall()
             return [_record(row) for row in rows]
 
-    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> DecisionRecord | None:
-        """Return the newest row about a message that has one of these names; see `State.sent`."""
+    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> list[DecisionRecord]:
+        """Return rows about messages that have one of these names; see `State.sent`."""
         rows: list[tuple[object, ...]] = []
         now = self._clock()
         with self._file.reading() as connection:
             for message_id in islice(message_ids, MOST_CLUES):
                 rows += connection.execute(
-                    f"{_NEWEST_SENT} message_id = ? AND message_id <> '' ORDER BY at DESC LIMIT 1",
-                    (now, printable(message_id)),
+                    f"{_SENT} message_id = ? AND message_id <> '' ORDER BY at DESC LIMIT ?",
+                    (now, printable(message_id), MOST_OF_A_MESSAGE),
                 )
             for host, queue_id in islice(queue_files, MOST_CLUES):
                 rows += connection.execute(
-                    f"{_NEWEST_SENT} queue_id = ? AND host = ?", (now, printable(queue_id), printable(host))
+                    f"{_SENT} queue_id = ? AND host = ?", (now, printable(queue_id), printable(host))
                 )
-        return max(map(_record, rows), key=lambda record: record.at, default=None)
+        return newest_first(map(_record, rows))
 
     def recorded_since(self) -> float | None:
         """Return since when the decision log tells of every message; see `State.recorded_since`."""

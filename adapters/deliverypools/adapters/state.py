@@ -31,6 +31,7 @@ RELEASED_SECONDS: Final = 2.0 * DAY
 ENDING_SECONDS: Final = 2.0 * DAY
 """So long it is known when a restriction ended: longer than any limit looks back."""
 MOST_CLUES: Final = 100
+MOST_OF_A_MESSAGE: Final = 50
 """So many Message-IDs, and queue files, are looked up in one call."""
 NDR_SECONDS: Final = 1.0 * DAY
 MOST_NDRS: Final = 100_000
@@ -150,11 +151,12 @@ class State(Protocol):
     def records_of(self, account: str, *, since: float = 0.0, most: int = 1_000_000) -> list[DecisionRecord]:
         """Return what is on record about an account's mail, newest first, of all hosts and ways of sending."""
 
-    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> DecisionRecord | None:
-        """Return the newest row about a message that has one of these Message-IDs or queue files (host, queue id).
+    def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> list[DecisionRecord]:
+        """Return rows about messages that have one of these Message-IDs or queue files (host, queue id), newest first.
 
-        Only messages that went on: of our users, or on their way out (`DecisionRecord.went_on`). Message-IDs are
-        compared as rows have them, `printable`. Of each the first hundred are looked up.
+        Of one Message-ID the newest `MOST_OF_A_MESSAGE`: somebody else may send on what a user of ours has sent. Only
+        messages that went on: of our users, or on their way out (`DecisionRecord.went_on`). Message-IDs are compared as
+        rows have them, `printable`. Of each kind of name the first `MOST_CLUES` are looked up.
         """
 
     def recorded_since(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +50,12 @@ class DecisionRecord:
         if self.pass_name == FIRST_PASS:
             return self.ingress not in ("", Ingress.OUTSIDE)
         return self.pool not in ("", REFUSED_TAG)
+
+
+def newest_first(records: Iterable[DecisionRecord]) -> list[DecisionRecord]:
+    """Return records in order, newest first, each once."""
+    found = {(record.host, record.queue_id): record for record in records}
+    return sorted(found.values(), key=lambda record: record.at, reverse=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,8 +85,11 @@ def _on_record(
     clues: Clues, message: CollectedMessage, services: Services
 ) -> tuple[DecisionRecord | None, float | None]:
     try:
-        record = services.state.sent(clues.message_ids, clues.queue_files)
-        return record, services.state.recorded_since()
+        records = services.state.sent(clues.message_ids, clues.queue_files)
+        # A list, or a mailbox that forwards, may have sent on the same message since.
+        recipients = {normalise_address(recipient) for recipient in message.recipients}
+        by_him = (one for one in records if normalise_address(one.envelope_sender) in recipients)
+        return next(by_him, next(iter(records), None)), services.state.recorded_since()
     except StateUnavailable as error:
         _logger.error("%s: it cannot be told whether this DSN is about our mail: %s", message.queue_id, error)
         return None, None

@@ -50,7 +50,7 @@ class RefusedRecipients:
     def __init__(self) -> None:
         self._amount = 0
         self._local_parts: set[str] = set()
-        self._domain = ""
+        self._first = ""
 
     def add(self, recipient: str, enhanced_code: str, settings: Settings) -> None:
         """Take a refused recipient; anything but an unknown user of ours is passed over."""
@@ -58,7 +58,7 @@ class RefusedRecipients:
         if enhanced_code not in _UNKNOWN_USER or not is_internal(address, settings):
             return
         self._amount += 1
-        self._domain = self._domain or domain_of(address)
+        self._first = self._first or address
         if len(self._local_parts) < _MOST_LOCAL_PARTS:
             self._local_parts.add(address)
 
@@ -75,12 +75,13 @@ class RefusedRecipients:
             event_id=f"{connection.hostname}/{name}",
             at=at,
             way=Way.REFUSED,
-            domain=printable(self._domain),
+            domain=printable(domain_of(self._first)),
+            address=printable(self._first),
             category=Category.UNKNOWN_USER,
             client=client_network(connection.client_address),
             amount=self._amount,
             local_parts=len(self._local_parts),
         )
-        self._amount, self._domain = 0, ""
+        self._amount, self._first = 0, ""
         self._local_parts.clear()
         return event

@@ -40,7 +40,7 @@ class NdrEvent:
     """Accepted domain concerned: of our user who gets the DSN, of the sender of what failed, of the refused
     recipients; "" where none is."""
     address: str = ""
-    """The address of ours that gets the DSN, or whose message failed."""
+    """The address of ours that gets the DSN, or whose message failed, or the first one that was refused."""
     account: str = ""
     """The responsible account, where what failed was sent by one."""
     verdict: str = ""
