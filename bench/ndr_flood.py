@@ -29,6 +29,8 @@ _SENDERS = 8
 _PROBE_EVERY_SECONDS = 0.5
 _QUIET_SECONDS = 20.0
 _SURGE_SECONDS = 120.0
+_LATER_SECONDS = 7200.0
+"""The decision log of this Postfix begins now; an hour is left for clocks that differ."""
 _ALICE = ("alice@example.org", "secret")
 _numbers = itertools.count(1)
 
@@ -163,9 +165,10 @@ def _accepted(result: SendResult) -> None:
         raise SystemExit(f"mail of others was refused: {result}")
 
 
-def _mail(sender: str, message_id: str) -> bytes:
+def _mail(sender: str, message_id: str, later_seconds: float = 0.0) -> bytes:
+    date = formatdate(time.time() + later_seconds)
     return (
-        f"From: {sender}\r\nTo: somebody@example.com\r\nDate: {formatdate()}\r\nMessage-ID: {message_id}\r\n"
+        f"From: {sender}\r\nTo: somebody@example.com\r\nDate: {date}\r\nMessage-ID: {message_id}\r\n"
         "Subject: hello\r\n\r\nhello\r\n"
     ).encode()
 
@@ -182,7 +185,7 @@ def _ndr(chance: random.Random) -> tuple[str, bytes]:
     returned = (
         f"Received: from [203.0.113.{chance.randrange(256)}] by {host} (Postfix) with SMTP id 4X{number:012x};\r\n"
         f"\t{formatdate()}\r\n"
-    ).encode() + _mail("alice@example.org", f"<{number:x}@spam.example>")
+    ).encode() + _mail("alice@example.org", f"<{number:x}@spam.example>", _LATER_SECONDS)
     head = (
         f"From: MAILER-DAEMON@{host}\r\nTo: alice@example.org\r\nDate: {formatdate()}\r\n"
         f"Message-ID: <ndr.{number:x}@{host}>\r\nSubject: Undelivered Mail Returned to Sender\r\nMIME-Version: 1.0\r\n"

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from deliverypools.adapters.state import State
+from deliverypools.core.client_networks import network_of
 from deliverypools.core.settings import Settings, built_in_defaults
 from deliverypools.core.surges.alert import SurgeAlert
 from deliverypools.core.surges.baseline import EVERYTHING
 from deliverypools.core.surges.causes import Cause
 from deliverypools.core.surges.events import NdrEvent
-from deliverypools.core.surges.flows import network_of
 from deliverypools.core.tallies import Tally, Used, Window
 from deliverypools.core.told import from_payload
 from deliverypools.policy.surge_watch import SurgeWatch
@@ -85,9 +85,17 @@ class Hour:
         if notices:
             alert = cast("SurgeAlert", from_payload(notices[0][1]))
             joined = (name.partition(" ")[2] for name, _ in alert.joined)
-            self.told.append(Answer(alert.cause, frozenset((alert.subject_name, *joined))))
+            answer = Answer(alert.cause, frozenset((alert.subject_name, *joined)))
+            # A line in the log is read by nobody who gets an alert.
+            self.told = [
+                one for one in self.told if one.cause is not Cause.OLD_LIST or one.names.isdisjoint(answer.names)
+            ]
+            self.told.append(answer)
         elif once.startswith(f"surge/{Cause.OLD_LIST}/"):
-            self.told.append(Answer(Cause.OLD_LIST, frozenset((once.split("/", _NAME_PARTS - 1)[-1],))))
+            name = once.split("/", _NAME_PARTS - 1)[-1]
+            # After an alert about the same this is a mark: not to be told.
+            if not any(name in answer.names for answer in self.told):
+                self.told.append(Answer(Cause.OLD_LIST, frozenset((name,))))
         return True
 
 
@@ -100,7 +108,7 @@ def is_about(answer: Answer, incident: Incident) -> bool:
 def is_all_right(scenario: Scenario, told: Sequence[Answer]) -> bool:
     """Tell whether each incident was told once, and nothing else."""
     return len(told) == len(scenario.incidents) and all(
-        any(answer.cause is incident.cause and is_about(answer, incident) for answer in told)
+        any(incident.is_told_by(answer.cause) and is_about(answer, incident) for answer in told)
         for incident in scenario.incidents
     )
 

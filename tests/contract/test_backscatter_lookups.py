@@ -130,7 +130,8 @@ class TestListed:
 
     def test_tagged(self, action, settings, server):
         assert action(settings(backscatter_list_action="tag")) == PREPENDED
-        assert [rtype for _, rtype in server.asked] == ["A"]
+        # Its listing, and whether it lists 127.0.0.1: no text.
+        assert [rtype for _, rtype in server.asked] == ["A", "A"]
 
     def test_ipv6(self, action, settings, server):
         assert action(settings(), client=CLIENT6) is None
@@ -264,7 +265,7 @@ class TestBounds:
             await lists.action(Suspect(CLIENT, "d"), rejecting, SECONDS)
             return asked, len(server.asked)
 
-        assert run(scenario) == (1, 2)
+        assert run(scenario) == (2, 4)
 
     def test_the_same_question_at_the_same_time_is_asked_once(self, run, settings, server):
         server.fail(LISTS, Slow(0.3))
@@ -274,7 +275,15 @@ class TestBounds:
             return await asyncio.gather(*(lists.action(Suspect(CLIENT, str(n)), tagging, SECONDS) for n in range(50)))
 
         assert run(scenario) == [PREPENDED] * 50
-        assert len(server.asked) == 1
+        assert len(server.asked) == 2  # its listing, and that of 127.0.0.1
+
+    def test_a_list_that_names_everybody_is_not_believed(self, action, settings, server):
+        server.set(query_name(ip_address("127.0.0.1"), LISTS), {"A": ["127.0.0.2"]})
+        assert action(settings()) is None
+
+    def test_a_list_that_does_not_answer_whether_it_names_everybody_is_not_believed(self, action, settings, server):
+        server.fail(query_name(ip_address("127.0.0.1"), LISTS), DnsFailure.SERVFAIL)
+        assert action(settings()) is None
 
     def test_beyond_a_number_of_look_ups_there_is_no_verdict(self, run, settings, hanging, caplog, monkeypatch):
         monkeypatch.setattr(backscatter, "_MOST_UNDER_WAY", 5)

@@ -2,12 +2,14 @@
 
 import datetime as dt
 import ipaddress
+import json
 import logging
 import multiprocessing
 import socket
 import threading
 import time
 import traceback
+from dataclasses import astuple
 
 import pytest
 from cryptography import x509
@@ -397,14 +399,25 @@ class TestBounds:
         assert redis_server.client.hlen("delivery-pools:log-times") == log_times.MOST
 
     @pytest.mark.parametrize("row", ["nonsense", "[]", "{}", '["a", 1]', '{"queue_id": 1}'])
-    def test_an_entry_or_event_that_somebody_else_wrote(self, state, redis_server, row):
+    def test_an_entry_or_event_that_somebody_else_wrote_hides_none_of_ours(self, state, redis_server, row):
+        state.drop(dropped_notice(), DAY, 10)
+        state.note_ndr(ndr_event())
         for name in ("dropped", "ndrs"):
             redis_server.client.hset(f"delivery-pools:{name}", "one", row)
             redis_server.client.zadd(f"delivery-pools:{name}-by-time", {"one": START})
-        with pytest.raises(StateUnavailable):
-            state.dropped()
-        with pytest.raises(StateUnavailable):
-            state.ndrs(since=0.0, most=10)
+        assert state.dropped() == [dropped_notice()]
+        assert state.ndrs(since=0.0, most=10) == [ndr_event()]
+
+    def test_events_of_a_version_that_knows_fewer_or_more_of_them(self, state, redis_server):
+        """Hosts with one state are not changed to a new version in the same second."""
+        row = list(astuple(ndr_event("one", reply="550 5.1.1 gone")))
+        for name, values in (("fewer", row[:-1]), ("more", [*row, "new"])):
+            redis_server.client.hset("delivery-pools:ndrs", name, json.dumps([name, *values[1:]]))
+            redis_server.client.zadd("delivery-pools:ndrs-by-time", {name: START})
+        assert {(one.event_id, one.reply) for one in state.ndrs(since=0.0, most=10)} == {
+            ("fewer", ""),
+            ("more", "550 5.1.1 gone"),
+        }
 
     def test_a_shorter_time_does_not_let_the_server_drop_what_is_kept_longer(self, state, redis_server):
         state.see("alice", ["a@x"], 100 * DAY, renew=True)

@@ -180,7 +180,22 @@ class TestOpening:
         assert reserve(state, "4Q1", tally(2)) == 7
         assert state.commit("4Q1", tally(2)) == (7,)
 
-    def test_a_file_of_the_last_version_keeps_what_is_as_it_was(self, path, state, clock):
+    def test_a_file_of_the_version_before_keeps_everything(self, path, state):
+        """Its events are without replies."""
+        state.record(record(), DAY)
+        state.note_ndr(ndr_event(reply="550 5.1.1 no such user"))
+        since = state.recorded_since()
+        state.close()
+        with contextlib.closing(sqlite3.connect(path)) as old:
+            old.execute("ALTER TABLE ndrs DROP COLUMN reply")
+            old.execute("PRAGMA user_version = 3")
+        assert state.ndrs(since=0.0, most=10) == [ndr_event()]
+        assert state.sent(["<1@example.org>"], []) == [record()]
+        assert state.recorded_since() == since is not None
+        state.note_ndr(ndr_event("mx/2", reply="550 5.1.1 no such user"))
+        assert ndr_event("mx/2", reply="550 5.1.1 no such user") in state.ndrs(since=0.0, most=10)
+
+    def test_a_file_of_an_older_version_keeps_what_is_as_it_was(self, path, state, clock):
         """Its decisions cannot be looked up by Message-ID: they are left behind."""
         state.restrict(restriction())
         state.record(record(), DAY)

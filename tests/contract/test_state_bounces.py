@@ -300,6 +300,11 @@ class TestNdrs:
         opened().note_ndr(ndr_event())
         assert opened().ndrs(since=START, most=10) == [ndr_event()]
 
+    def test_with_what_the_server_said(self, state):
+        event = ndr_event(reply="550 5.1.1 no such user")
+        state.note_ndr(event)
+        assert state.ndrs(since=0.0, most=1) == [event]
+
     def test_nothing_was_noted(self, state):
         assert state.ndrs(since=0.0, most=10) == []
 
@@ -379,6 +384,8 @@ class TestNdrs:
 
     @pytest.mark.parametrize("text", [*ODD_NAMES, ""])
     def test_any_text(self, state, text):
-        event = ndr_event(text, domain=text, address=text, account=text, client=text, remote=text, original=text)
+        event = ndr_event(
+            text, domain=text, address=text, account=text, client=text, remote=text, original=text, reply=text
+        )
         state.note_ndr(event)
         assert state.ndrs(since=0.0, most=10) == [event]

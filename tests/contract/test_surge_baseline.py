@@ -3,10 +3,17 @@
 import pytest
 from invented import START, ndr_event
 
-from deliverypools.core.surges.baseline import EVERYTHING, account_stream, domain_stream, noted, usual_numbers
-from deliverypools.core.surges.events import Way
+from deliverypools.core.surges.baseline import (
+    EVERYTHING,
+    REFUSED_AS_SPAM,
+    account_stream,
+    domain_stream,
+    noted,
+    usual_numbers,
+)
+from deliverypools.core.surges.events import Category, Way
 from deliverypools.core.surges.flows import Flow
-from deliverypools.core.tallies import DAY, HOUR
+from deliverypools.core.tallies import DAY, HOUR, Entry
 
 STREAM = domain_stream(Flow.NOT_OURS, "example.org")
 
@@ -90,6 +97,8 @@ def test_what_an_event_counts_in():
         ("ndr/own/account/alice", 3),
         ("ndr/own/destination/r.example", 3),
     ]
+    refused = ndr_event("mx/1", way=Way.MADE, verdict="genuine", account="alice", category=Category.SPAM, amount=3)
+    assert Entry(REFUSED_AS_SPAM, 3, noted(refused).entries[0].keep_seconds) in noted(refused).entries
     forged = ndr_event("mx/1", **arrived() | {"amount": 3})
     assert [(entry.stream, entry.amount) for entry in noted(forged).entries] == [
         (EVERYTHING, 1),

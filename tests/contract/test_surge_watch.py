@@ -191,6 +191,44 @@ def test_an_old_list_is_a_line_in_the_log(state, clock, caplog):
     assert lines == [f"no alert: surge: {surge} (score 1.00)"]
 
 
+def test_what_may_be_a_stolen_password_is_an_alert_told_once(state, clock):
+    watch = SurgeWatch()
+    for part in range(4):
+        tenth = [Category.SPAM, *[Category.UNKNOWN_USER] * 9]
+        note(state, [replace(one, event_id=f"mx/{part}/{one.event_id}") for one in mailing(clock.now - 200, tenth)])
+        look(state, clock, watch)
+        clock.now += 300
+    assert [alert["cause"] for _, alert in alerts(state)] == ["old-list-or-stolen-password"]
+
+
+def test_an_old_list_that_turns_out_to_be_doubtful_is_an_alert(state, clock):
+    watch = SurgeWatch()
+    note(state, mailing(NOON - 300, [Category.UNKNOWN_USER]))
+    look(state, clock, watch)
+    assert alerts(state) == []
+    spam = mailing(NOON - 300, [Category.SPAM])[:15]
+    note(state, [replace(one, event_id=f"mx/spam/{number}") for number, one in enumerate(spam)])
+    look(state, clock, watch)
+    assert [alert["cause"] for _, alert in alerts(state)] == ["old-list-or-stolen-password"]
+
+
+def test_a_doubtful_mailing_that_turns_out_to_be_spam_is_told_as_that(state, clock):
+    watch = SurgeWatch()
+    tenth = [Category.SPAM, *[Category.UNKNOWN_USER] * 9]
+    note(state, mailing(NOON - 300, tenth))
+    look(state, clock, watch)
+    spam = mailing(NOON - 300, [Category.SPAM])
+    note(state, [replace(one, event_id=f"mx/spam/{number}") for number, one in enumerate(spam)])
+    look(state, clock, watch)
+    clock.now += 60
+    note(
+        state,
+        [replace(one, event_id=f"mx/again/{number}") for number, one in enumerate(mailing(NOON - 300, tenth) * 8)],
+    )
+    look(state, clock, watch)
+    assert [alert["cause"] for _, alert in alerts(state)] == ["old-list-or-stolen-password", "spam-attack"]
+
+
 def test_that_no_cause_is_likely_is_no_news_after_one_was(state, clock):
     watch = SurgeWatch()
     note(state, mailing(NOON - 300, [Category.SPAM]))

@@ -12,6 +12,7 @@ from mailing import ALICE, arrived, delivered, fresh, fresh_subject, from_outsid
 from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.core.surges.events import NdrEvent
 from deliverypools.lab.lab import TRUSTED_CLIENT, Lab
+from deliverypools.lab.receiver import REFUSE
 from deliverypools.lab.waiting import wait_until
 
 DSN_HEADER = "X-Delivery-Pool-DSN"
@@ -136,12 +137,21 @@ def test_header_of_ours_that_a_stranger_wrote_is_replaced(lab: Lab):
     assert marked(lab, data, subject).startswith("unknown; ")
 
 
-@pytest.mark.parametrize("client_address", [None, TRUSTED_CLIENT])
-def test_header_of_ours_in_other_mail_is_removed(lab: Lab, client_address: str | None):
+def test_header_of_ours_in_other_mail_is_removed(lab: Lab):
     subject = fresh_subject()
     data = mail("erin@example.com", Subject=subject, X_Delivery_Pool_DSN="genuine; trust me")
-    assert lab.send("erin@example.com", "alice@example.org", data, client_address=client_address).accepted
+    assert lab.send("erin@example.com", "alice@example.org", data).accepted
     assert delivered(lab, "alice", subject)[DSN_HEADER] is None
+    subject = fresh_subject()
+    data = mail(Subject=subject, X_Delivery_Pool_DSN="genuine; trust me")
+    assert lab.send(ALICE[0], "alice@example.org", data, port=587, auth=ALICE).accepted
+    assert delivered(lab, "alice", subject)[DSN_HEADER] is None
+
+
+def test_what_the_first_mx_of_ours_has_found_stays(lab: Lab):
+    subject = fresh_subject()
+    data = bounce(b"", subject=subject, dsn_header="genuine; about message 4X")
+    assert marked(lab, data, subject, client_address=TRUSTED_CLIENT) == "genuine; about message 4X"
 
 
 def test_vacation_reply_has_no_such_header(lab: Lab):
@@ -156,16 +166,36 @@ def test_bounce_with_a_sender_is_judged_like_any(lab: Lab):
     assert marked(lab, data, subject, sender="mailer-daemon@example.com").startswith("genuine; ")
 
 
-def test_refused_recipients_of_a_client_are_one_event_when_it_leaves(lab: Lab):
+@pytest.mark.parametrize("end", ["message", "quit", "rset", "valid recipient"])
+def test_refused_recipients_of_a_client_are_one_event_when_it_leaves(lab: Lab, end: str):
+    known = {one.event_id for one in _events(lab)}
     with lab.session() as smtp:
         smtp.mail("erin@example.com")
         for number in range(15):  # fewer than smtpd_hard_error_limit
             assert smtp.rcpt(f"nobody{number}@example.org")[0] == 550
-        assert smtp.rcpt("bob@example.org")[0] == 250
-        assert smtp.data(mail("erin@example.com"))[0] == 250
-    wait_until(lambda: any(one.amount == 15 for one in _events(lab)), timeout_seconds=10, what="event")
-    (event,) = [one for one in _events(lab) if one.amount == 15]
-    assert (event.way, event.domain, event.local_parts) == ("refused", "example.org", 15)
+        if end in ("message", "valid recipient"):
+            assert smtp.rcpt("bob@example.org")[0] == 250
+        if end == "message":
+            assert smtp.data(mail("erin@example.com"))[0] == 250
+        if end == "rset":
+            smtp.rset()
+
+    def new() -> list[NdrEvent]:
+        return [one for one in _events(lab) if one.event_id not in known]
+
+    wait_until(lambda: bool(new()), timeout_seconds=10, what="event")
+    (event,) = new()
+    assert (event.way, event.domain, event.address) == ("refused", "example.org", "nobody0@example.org")
+    assert (event.amount, event.local_parts) == (15, 15)
+
+
+def test_an_event_of_our_own_notice_quotes_it_too(lab: Lab):
+    recipient = fresh()
+    lab.receiver.answer(recipient, REFUSE)
+    assert lab.send(ALICE[0], recipient, mail(ALICE[0]), port=587, auth=ALICE).accepted
+    wait_until(lambda: any(one.way == "made" for one in _events(lab)), timeout_seconds=20, what="event")
+    (event,) = [one for one in _events(lab) if one.way == "made"]
+    assert (event.category, event.reply) == ("unknown-user", "550 5.1.1 No such user here")
 
 
 def _events(lab: Lab) -> list[NdrEvent]:

@@ -14,7 +14,7 @@ from test_srs_addresses import srs
 
 from deliverypools.core.dns_lists import query_name
 from deliverypools.lab.dns_server import DnsFailure, txt
-from deliverypools.lab.lab import TRUSTED_CLIENT, Lab, SendResult
+from deliverypools.lab.lab import Lab, SendResult
 from deliverypools.lab.postfix import Site
 from deliverypools.lab.waiting import wait_until
 
@@ -23,13 +23,14 @@ CODED = "coded.example"
 LISTED, NOT_LISTED, OTHER_CODE, REFUSING, INVENTED, EXCEPTED, RIGHT_CODE = (
     f"203.0.113.{number}" for number in (1, 2, 3, 4, 5, 6, 7)
 )
+TRUSTED = "127.0.0.7"
 LISTED6 = "2001:db8:113::1"
 HEADER = "X-Delivery-Pool-Backscatter"
 ANSWERS = {
     (LISTED, LISTS): {"A": ["127.0.0.2"], "TXT": [txt(f"see http://{LISTS}/?ip={LISTED}")]},
     (LISTED6, LISTS): {"A": ["127.0.0.2"]},
     (EXCEPTED, LISTS): {"A": ["127.0.0.2"]},
-    (TRUSTED_CLIENT, LISTS): {"A": ["127.0.0.2"]},
+    (TRUSTED, LISTS): {"A": ["127.0.0.2"]},
     (REFUSING, LISTS): {"A": ["127.255.255.254"]},
     (INVENTED, LISTS): {"A": ["198.51.100.25"]},
     (OTHER_CODE, CODED): {"A": ["127.0.0.3"]},
@@ -109,7 +110,7 @@ class TestAccepted:
             pytest.param(OTHER_CODE, id="another code"),
             pytest.param(REFUSING, id="the list refuses to answer"),
             pytest.param(INVENTED, id="an invented answer"),
-            pytest.param(TRUSTED_CLIENT, id="trusted"),
+            pytest.param(TRUSTED, id="trusted"),
         ],
     )
     def test_bounces_of_others(self, rejecting: Lab, client: str):

@@ -46,13 +46,13 @@ def test_anything_is_read(content_type, encoding, failed, body):
     for one in report.recipients:
         category_of(one, report.text)
     judgement = judge(
-        clues_of(report),
+        clues_of(Headers.of([("To", failed)]), report),
         recipients=("alice@example.org",),
         record=None,
         original_sender="alice@example.org",
-        is_srs=False,
         has_ticket=False,
         our_hosts=frozenset({"a"}),
+        is_our_domain=lambda domain: domain != "a",
         complete_since=0.0,
         now=1.8e9,
     )

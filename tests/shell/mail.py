@@ -55,9 +55,8 @@ class Mail:
                 place for place, (field, _) in enumerate(headers) if field.decode("latin-1").lower() == name.lower()
             ]
             del headers[places[index - 1]]
-        for index, name, value in outcome.inserted:
-            headers.insert(index, (name.encode(), value.encode()))
-        headers += [(name.encode(), value.encode()) for name, value in outcome.added]
+        for name, value in outcome.added:
+            headers.insert(0, (name.encode(), value.encode()))
         sender = self.sender if outcome.new_sender is None else outcome.new_sender.encode()
         return dataclasses.replace(self, headers=tuple(headers), sender=sender)
 

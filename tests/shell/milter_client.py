@@ -39,7 +39,7 @@ class Outcome:
     """The last reply's code: `c` continue, `t` tempfail, `r` reject, `y` with `text`."""
     text: str = ""
     added: list[tuple[str, str]] = field(default_factory=list)
-    inserted: list[tuple[int, str, str]] = field(default_factory=list)
+    """Fields that go on top, the last one topmost."""
     changed: list[tuple[int, str, str]] = field(default_factory=list)
     recipients: list[tuple[str, ...]] = field(default_factory=list)
     """Removed (`-`) and added (`+`, `2` with ESMTP parameters)."""
@@ -48,9 +48,6 @@ class Outcome:
 
     def added_values(self, name: str) -> list[str]:
         return [value for added, value in self.added if added.lower() == name.lower()]
-
-    def inserted_values(self, name: str) -> list[str]:
-        return [value for _, inserted, value in self.inserted if inserted.lower() == name.lower()]
 
 
 class MilterClient:
@@ -118,13 +115,10 @@ class MilterClient:
         outcome = Outcome(b"")
         while True:
             code, data = self._receive()
-            if code == b"h":
-                name, value, _ = data.split(b"\0")
-                outcome.added.append((name.decode(), self._without_blank(value)))
-            elif code == b"i":
+            if code == b"i":
                 name, value, _ = data[4:].split(b"\0")
-                index = struct.unpack("!I", data[:4])[0]
-                outcome.inserted.append((index, name.decode(), self._without_blank(value)))
+                assert struct.unpack("!I", data[:4])[0] == 0, "nothing is added but on top"
+                outcome.added.append((name.decode(), self._without_blank(value)))
             elif code in (b"-", b"+", b"2"):
                 outcome.recipients.append((code.decode(), *data.rstrip(b"\0").decode().split("\0")))
             elif code == b"e":

@@ -93,7 +93,7 @@ class TestDigest:
         assert "      30  its sender failed authentication: spf=fail\n" in text
         assert "       2  the message was spam: score= ...\n" in text
         assert "      30  203.0.113.0/24\n" in text
-        assert "       1  2001:db8:0:1::/64\n" in text
+        assert "       1  2001:db8::/56\n" in text
         assert "       1  (no address)\n" in text
         assert text.count("to forged@example.net  client") == 20
         assert f"{day}T23:59:59Z  to forged@example.net  client 2001:db8:0:1:2:3:4:5: the message was spam" in text
@@ -102,7 +102,7 @@ class TestDigest:
         ((_, _, posted),) = hook.wait_for(1)
         assert (posted["text"], posted["event"], posted["day"]) == (told, "dropped-digest", day)
         assert (posted["id"], posted["total"], posted["counted"]) == (f"dropped-digest/{day}", 32, 32)
-        assert posted["networks"] == {"203.0.113.0/24": 30, "2001:db8:0:1::/64": 1, "(no address)": 1}
+        assert posted["networks"] == {"203.0.113.0/24": 30, "2001:db8::/56": 1, "(no address)": 1}
         assert len(posted["entries"]) == 20
         assert posted["entries"][0]["subject"] == "Grüße"
         assert posted["commands"] == {"list": f"delivery-pools dropped list --since {day}"}

@@ -71,21 +71,21 @@ class TestOnArrival:
     def test_spf_of_the_real_client_goes_into_ticket_and_header(self, milter):
         outcome = through(milter, OUTSIDE)
         assert authenticated(milter, outcome) is Answer.YES
-        ((index, name, value),) = outcome.inserted
-        assert (index, name) == (0, RESULTS)
+        name, value = outcome.added[-1]
+        assert name == RESULTS  # on top of all
         assert value.startswith("mx.example.org;")
         assert "spf=pass smtp.mailfrom=spf.example" in value
 
     def test_what_fails_is_told(self, milter):
         outcome = through(milter, FORGED)
         assert authenticated(milter, outcome) is Answer.NO
-        (value,) = outcome.inserted_values(RESULTS)
+        (value,) = outcome.added_values(RESULTS)
         assert "spf=fail" in value
         assert "dmarc=fail" in value
 
     def test_null_sender_is_checked_by_the_helo_name(self, milter):
         bounce = dataclasses.replace(OUTSIDE, sender=b"<>")
-        (value,) = through(milter, bounce, helo=b"helo.example").inserted_values(RESULTS)
+        (value,) = through(milter, bounce, helo=b"helo.example").added_values(RESULTS)
         assert "spf=pass smtp.helo=helo.example" in value
 
     @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ class TestOnArrival:
         bounce = dataclasses.replace(OUTSIDE, sender=b"<>")
         outcome = through(milter, bounce, helo=helo)
         assert outcome.reply == b"c"
-        assert len(outcome.inserted_values(RESULTS)) == 1
+        assert len(outcome.added_values(RESULTS)) == 1
 
     def test_without_a_name_of_ours_no_field_is_written(self, make_milter):
         outcome = through(make_milter(authserv_id=None), OUTSIDE)
-        assert not outcome.inserted
+        assert not outcome.added_values(RESULTS)
         assert outcome.reply == b"c"
 
     @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ class TestOnArrival:
     )
     def test_mail_of_our_own_is_not_examined(self, milter, daemon_name, options):
         outcome = through(milter, OUTSIDE, daemon_name, **options)
-        assert not outcome.inserted
+        assert not outcome.added_values(RESULTS)
         assert authenticated(milter, outcome) is Answer.NOT_ASKED
 
     def test_switched_off_nothing_is_asked(self, make_milter):
         milter = make_milter(authentication={"enabled": False})
         outcome = through(milter, OUTSIDE)
-        assert not outcome.inserted
+        assert not outcome.added_values(RESULTS)
         assert authenticated(milter, outcome) is Answer.NOT_ASKED
 
     def test_results_of_a_trusted_verifier_are_used_instead(self, make_milter):
@@ -155,7 +155,7 @@ class TestFalseResults:
         mail = FORGED.below(self.OURS, self.OTHER, self.OURS, self.OTHER, self.OURS)
         outcome = through(milter, mail, daemon_name, **options)
         assert [index for index, _, _ in outcome.changed] == [5, 3, 1]
-        left = mail.after(dataclasses.replace(outcome, inserted=[])).values(RESULTS)
+        left = mail.after(dataclasses.replace(outcome, added=[])).values(RESULTS)
         assert left == [self.OTHER[1]] * 2
 
     def test_they_do_not_count(self, milter):

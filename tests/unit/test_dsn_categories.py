@@ -6,10 +6,11 @@ from deliverypools.core.dsn.categories import category_of
 from deliverypools.core.dsn.report import RecipientStatus
 from deliverypools.core.surges.events import Category
 
-UNKNOWN_USER, MAILBOX_FULL, SPAM, OTHER = (
+UNKNOWN_USER, MAILBOX_FULL, SPAM, UNREACHABLE, OTHER = (
     Category.UNKNOWN_USER,
     Category.MAILBOX_FULL,
     Category.SPAM,
+    Category.UNREACHABLE,
     Category.OTHER,
 )
 
@@ -44,7 +45,16 @@ UNKNOWN_USER, MAILBOX_FULL, SPAM, OTHER = (
         ("5.7.1", "554 5.7.1 Relay access denied", OTHER),
         ("5.3.4", "552 5.3.4 message size exceeds the limit of the recipient's mailbox", OTHER),
         ("", "552 message too large", OTHER),
-        ("5.4.4", "Host or domain name not found", OTHER),
+        ("5.4.4", "Host or domain name not found", UNREACHABLE),
+        ("4.4.1", "connect to mx.example.net[192.0.2.1]:25: Connection timed out", UNREACHABLE),
+        ("4.4.1", "connect to mx.example.net[192.0.2.1]:25: Connection refused", UNREACHABLE),
+        ("4.3.0", "host mx.example.net[192.0.2.1] said: 451 4.3.0 try again later", UNREACHABLE),
+        ("", "connect to mx.example.net[192.0.2.1]:25: No route to host", UNREACHABLE),
+        ("", "421 too many connections", UNREACHABLE),
+        ("5.4.6", "mail for example.net loops back to myself", UNREACHABLE),
+        ("4.7.1", "450 4.7.1 greylisted, your address has a poor reputation", SPAM),
+        ("5.4.1", "550 5.4.1 Recipient address rejected: Access denied", OTHER),
+        ("5.0.0", "554 transaction failed, code 421.7", OTHER),
         ("5.7.26", "550 5.7.26 unauthenticated mail is not accepted", OTHER),
         ("", "", OTHER),
     ],

@@ -21,7 +21,12 @@ FORGED = Origin(
 )
 
 
-def why(origin: Origin | None, *recipients: str, requested: frozenset[str] = frozenset()) -> str:
+def why(
+    origin: Origin | None,
+    *recipients: str,
+    requested: frozenset[str] = frozenset(),
+    authors: tuple[str, ...] = ("forged.example",),
+) -> str:
     ticket = Ticket(
         ticket_id="t",
         made_at=0.0,
@@ -31,7 +36,7 @@ def why(origin: Origin | None, *recipients: str, requested: frozenset[str] = fro
         recipient_count=1,
         requested_notices=requested,
     )
-    return why_backscatter(ticket, recipients or (SENDER,), SETTINGS)
+    return why_backscatter(ticket, recipients or (SENDER,), authors, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +113,21 @@ def test_unknown_origin_is_not_dubious():
 
 def test_null_sender_is_not_dubious():
     assert why(replace(FORGED, envelope_sender=""), "") == ""
+
+
+@pytest.mark.parametrize("authors", [(), ("author.example",), ("author.example", "other.example")])
+def test_dmarc_of_another_domain_says_nothing_of_the_envelope_sender(authors):
+    origin = replace(FORGED, authentication_results="spf=none dkim=none dmarc=fail")
+    assert why(origin, authors=authors) == ""
+    assert "spf=fail" in why(FORGED, authors=authors)
+
+
+@pytest.mark.parametrize("author", ["example", "forged.example", "mail.forged.example"])
+def test_dmarc_of_a_domain_above_or_below_counts(author):
+    origin = replace(FORGED, authentication_results="spf=none dkim=none dmarc=fail")
+    assert why(origin, authors=("author.net", author)) == "its sender failed authentication: dmarc=fail"
+
+
+def test_who_has_signed_has_not_failed_though_spf_did():
+    assert why(replace(FORGED, is_envelope_signed=True)) == ""
+    assert "spam" in why(replace(FORGED, is_envelope_signed=True, spam="X-Spam-Flag: YES"))

@@ -737,4 +737,7 @@ class TestWhatThisVersionDoesNotDo:
             """,
             top='authserv_id = "mx.example.org"\nshadow = true\nfast_path = "off"\n',
         )
-        assert read.not_in_effect() == ("spam.clamd: not used by this version",)
+        assert read.not_in_effect() == (
+            "spam.clamd: not used by this version",
+            "bounces.drop_backscatter: with shadow = true it is only logged what would be done",
+        )

@@ -5,18 +5,26 @@ from dataclasses import replace
 import pytest
 from surge_events import LEVEL, NOW, backscatter, event, found, only, own_failures, refusals, usually
 
+from deliverypools.core.client_networks import network_of
 from deliverypools.core.dsn.was_it_ours import Verdict
 from deliverypools.core.surges import causes
 from deliverypools.core.surges.causes import Cause, Explanation, Feature, alone, explain
 from deliverypools.core.surges.events import Category, Way
 from deliverypools.core.surges.find import find_surges
-from deliverypools.core.surges.flows import Flow, amount_of, flow_of, network_of
+from deliverypools.core.surges.flows import Flow, amount_of, flow_of
 from deliverypools.core.surges.groups import Group, Subject
 
 SPOOFING = ("spoofing-campaign", "domain", "example.org")
 HARVEST = ("directory-harvest", "client", "203.0.113.0/24")
 SPAM = ("spam-attack", "account", "alice@example.org")
 OLD_LIST = ("old-list", "account", "alice@example.org")
+DOUBTFUL = ("old-list-or-stolen-password", "account", "alice@example.org")
+LISTED = ("listed-address", "site", "all accounts")
+
+
+def personal(events):
+    """The same with a message for each recipient."""
+    return [replace(one, original=f"message{n}") for n, one in enumerate(events)]
 
 
 class TestIncidents:
@@ -31,6 +39,25 @@ class TestIncidents:
 
     def test_a_campaign_whose_messages_all_have_the_same_message_id(self):
         assert found(backscatter(200, original="same")) == [SPOOFING]
+
+    def test_notices_of_which_nothing_is_known_are_no_campaign(self):
+        """As all are in the first days, and a newsletter's with an envelope sender for each reader."""
+        assert found(backscatter(300, verdict=Verdict.UNKNOWN)) == [("unclear", "domain", "example.org")]
+
+    def test_a_campaign_of_which_a_tenth_is_known(self):
+        def known(every):
+            events = backscatter(300, verdict=Verdict.UNKNOWN)
+            return [
+                replace(one, verdict=Verdict.BACKSCATTER) if n % every == 0 else one for n, one in enumerate(events)
+            ]
+
+        assert found(known(10)) == [SPOOFING]
+        assert found(known(12)) == [("unclear", "domain", "example.org")]
+
+    def test_a_provider_that_returns_a_mailing_of_which_nothing_is_known_is_no_rogue(self):
+        events = backscatter(300, verdict=Verdict.UNKNOWN, client="203.0.113.7")
+        assert found(events) == [("unclear", "domain", "example.org")]
+        assert found(backscatter(300, client="203.0.113.7")) == [("rogue-server", "client", "203.0.113.0/24")]
 
     def test_campaigns_against_two_customers_are_two(self):
         events = backscatter(100) + backscatter(90, first=1000, domain="example.com")
@@ -114,18 +141,38 @@ class TestIncidents:
         assert surge.cause is Cause.SPAM_ATTACK
         assert {part.group.name for part in surge.parts()} == {"alice@example.org", "bob@example.org"}
 
-    def test_a_newsletter_to_an_old_list(self):
-        assert found(own_failures(400, spam=0.05)) == [OLD_LIST]
+    @pytest.mark.parametrize("spam", [0.0, 0.02])
+    def test_a_newsletter_to_an_old_list(self, spam):
+        assert found(own_failures(400, spam=spam)) == [OLD_LIST]
 
     def test_a_newsletter_with_a_message_for_each_reader(self):
-        events = [replace(one, original=f"message{n}") for n, one in enumerate(own_failures(400))]
-        assert found(events) == [OLD_LIST]
+        assert found(personal(own_failures(400))) == [DOUBTFUL]
+
+    def test_a_newsletter_of_every_day_is_known_for_that(self):
+        """400 bounces are what four of its days have."""
+        known, less = (usually(**{account: number}) for account, number in (("alice@example.org", 4.2), ("x", 4.2)))
+        assert found(personal(own_failures(400, spam=0.05)), known) == [OLD_LIST]
+        assert found(personal(own_failures(400, spam=0.15)), known) == [DOUBTFUL]
+        assert found(personal(own_failures(400)), less) == [DOUBTFUL]
+
+    def test_an_account_with_a_bounce_a_day_is_not_known_for_400(self):
+        assert found(personal(own_failures(400)), usually(**{"alice@example.org": 1 / 24})) == [DOUBTFUL]
+
+    @pytest.mark.parametrize("spam", [0.04, 0.05, 0.1, 0.12, 0.15, 0.19])
+    @pytest.mark.parametrize("mailings", [1, 8, 400])
+    def test_a_stolen_password_with_a_bought_list_is_told(self, spam, mailings):
+        events = [replace(one, original=f"m{n % mailings}") for n, one in enumerate(own_failures(400, spam=spam))]
+        assert found(events) == [DOUBTFUL]
+
+    @pytest.mark.parametrize("spam", [0.2, 0.25])
+    def test_a_stolen_password_of_which_much_is_refused_as_spam(self, spam):
+        assert found(personal(own_failures(400, spam=spam))) == [SPAM]
 
     def test_a_botnet_that_sends_as_one_account_is_no_old_list(self):
         events = [
             replace(one, client=f"198.51.{n % 60}.7", original=f"message{n}") for n, one in enumerate(own_failures(400))
         ]
-        assert found(events) == [("unclear", "account", "alice@example.org")]
+        assert found(events) == [DOUBTFUL]
 
     def test_a_script_that_writes_to_one_mailbox_over_and_over_is_no_old_list(self):
         events = own_failures(300, remotes=1, category=Category.MAILBOX_FULL)
@@ -139,7 +186,44 @@ class TestIncidents:
             replace(one, account=f"u{n % 90}@example.org", client=f"198.51.{n % 90}.7")
             for n, one in enumerate(own_failures(500, spam=1.0))
         ]
-        assert found(events) == [("unclear", "domain", "example.org")]
+        assert found(events) == [LISTED]
+
+    def test_a_listed_address_behind_a_webmail_server(self):
+        events = [replace(one, account=f"u{n % 80}@example.org") for n, one in enumerate(own_failures(200, spam=1.0))]
+        assert found(events) == [LISTED]
+
+    def test_a_listed_address_of_many_small_domains(self):
+        events = [
+            replace(one, account=f"u{n % 80}@customer{n % 40}.example", domain=f"customer{n % 40}.example")
+            for n, one in enumerate(own_failures(200, spam=1.0))
+        ]
+        assert found(events) == [LISTED]
+
+    def test_a_listed_address_blames_no_busy_account(self):
+        """Ten accounts have enough refusals for a surge of their own."""
+        events = [replace(one, account=f"u{n % 10}@example.org") for n, one in enumerate(own_failures(800, spam=0.9))]
+        assert found(events) == [LISTED]
+
+    def test_a_listed_address_and_the_account_that_is_the_reason(self):
+        many = [replace(one, account=f"u{n % 80}@example.org") for n, one in enumerate(own_failures(200, spam=1.0))]
+        assert found(own_failures(600, first=30_000, spam=0.6) + many) == [SPAM, LISTED]
+
+    def test_a_listed_address_and_an_old_list(self):
+        many = [replace(one, account=f"u{n % 80}@example.org") for n, one in enumerate(own_failures(200, spam=1.0))]
+        assert found(own_failures(600, first=30_000) + many) == [OLD_LIST, LISTED]
+
+    def test_a_listed_address_among_what_is_usual(self):
+        many = [replace(one, account=f"u{n % 80}@example.org") for n, one in enumerate(own_failures(400, spam=1.0))]
+        usual = [
+            replace(one, account=f"u{n % 80}@example.org") for n, one in enumerate(own_failures(300, first=30_000))
+        ]
+        assert found(many + usual, usually(**{"example.org": 100.0})) == [LISTED]
+
+    def test_few_accounts_are_not_listed(self):
+        events = [replace(one, account=f"u{n % 4}@example.org") for n, one in enumerate(own_failures(800, spam=0.9))]
+        surge = only(events)
+        assert surge.cause is Cause.SPAM_ATTACK
+        assert len(list(surge.parts())) == 4
 
     def test_a_destination_that_refuses_everybody(self):
         events = [
@@ -147,6 +231,21 @@ class TestIncidents:
             for n, one in enumerate(own_failures(300, remotes=1))
         ]
         assert found(events) == [("rogue-server", "destination", "remote0.example")]
+
+    @pytest.mark.parametrize("accounts", [1, 2, 30])
+    def test_a_destination_that_cannot_be_reached(self, accounts):
+        events = [
+            replace(one, account=f"u{n % accounts}@example.org")
+            for n, one in enumerate(own_failures(90, remotes=1, category=Category.UNREACHABLE))
+        ]
+        assert found(events) == [("destination-down", "destination", "remote0.example")]
+
+    def test_a_destination_that_refuses_some_and_fails_for_some(self):
+        events = [
+            replace(one, account=f"u{n % 30}@example.org", category=[Category.UNREACHABLE, Category.SPAM][n % 4 == 0])
+            for n, one in enumerate(own_failures(200, remotes=1))
+        ]
+        assert found(events) == [("destination-down", "destination", "remote0.example")]
 
     def test_a_destination_that_refuses_everybody_among_much_that_is_usual(self):
         def of_many(events):
@@ -285,8 +384,11 @@ class TestScores:
             0.95
         )
 
-    def test_between_a_mailing_and_an_attack_there_is_no_likely_cause(self):
-        assert found(own_failures(400, spam=0.19)) == [("unclear", "account", "alice@example.org")]
+    def test_what_may_be_either_is_named_only_where_nothing_else_is_likely(self):
+        explanations = only(own_failures(400, spam=0.22)).explanations
+        score = {one.cause: one.score for one in explanations}
+        assert explanations[0].cause is Cause.SPAM_ATTACK
+        assert score[Cause.OLD_LIST_OR_STOLEN_PASSWORD] > score[Cause.SPAM_ATTACK] + causes.NEAR_TIE
 
     def test_of_near_ties_the_first_in_the_order_of_causes_is_named(self, monkeypatch):
         def scored(cause, value):
@@ -333,7 +435,8 @@ class TestFlows:
             ("2001:db8:1:2ff::7", "2001:db8:1:200::/56"),
             ("", ""),
             ("unknown", "unknown"),
-            ("x" * 200, "x" * 45),
+            ("x" * 200, "x" * 42 + "..."),
+            ("a\nb", "a?b"),
         ],
     )
     def test_network_of_a_client(self, client, network):

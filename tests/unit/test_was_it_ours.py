@@ -1,5 +1,6 @@
 """Whether a DSN is about a message of ours: what proves it, what proves the contrary, and what proves nothing."""
 
+from dataclasses import replace
 from email.utils import formatdate
 
 import own_notice
@@ -7,6 +8,7 @@ import pytest
 
 from deliverypools.core.dsn.report import Report, read_report
 from deliverypools.core.dsn.was_it_ours import Clues, Verdict, clues_of, judge
+from deliverypools.core.headers import Headers
 from deliverypools.core.records import DecisionRecord
 
 NOW = 1_795_332_336.0
@@ -27,7 +29,8 @@ RECORD = DecisionRecord(
     subject="hello",
     message_id="<1@example.org>",
 )
-FOREIGN = Clues(message_ids=("<1@forged.example>",), hosts=("mx.example.net",), sent_at=NOW - DAY)
+OURS = ("example.org",)
+FOREIGN = Clues(message_ids=("<1@forged.example>",), hosts=("mx.example.net",), sender_domains=OURS, sent_at=NOW - DAY)
 
 
 def judged(clues=FOREIGN, **changes):
@@ -35,9 +38,9 @@ def judged(clues=FOREIGN, **changes):
         "recipients": ("alice@example.org",),
         "record": None,
         "original_sender": "",
-        "is_srs": False,
         "has_ticket": False,
         "our_hosts": frozenset({"mx.example.org"}),
+        "is_our_domain": lambda domain: domain == "example.org",
         "complete_since": NOW - 30 * DAY,
         "now": NOW,
     }
@@ -49,7 +52,7 @@ def judged(clues=FOREIGN, **changes):
 
 
 def clues_about(original, **keywords):
-    return clues_of(read_report(own_notice.header(), own_notice.body(original, **keywords)))
+    return clues_of(own_notice.header(), read_report(own_notice.header(), own_notice.body(original, **keywords)))
 
 
 # ---- clues
@@ -61,12 +64,13 @@ def test_clues_of_a_notice():
         queue_files=(("mx.example.org", "4jXLFr5qPHzJwBX"), ("mx.example.org", "4jXLFr5YHtzJwBV")),
         ticket_values=("gAAAAABqsomething\n\t.dp.further\n\t.dp.last",),
         hosts=("client.example", "unknown", "mx.example.org"),
+        sender_domains=("example.org",),
         sent_at=NOW,
     )
 
 
 def test_no_clues():
-    assert clues_of(Report()) == Clues()
+    assert clues_of(Headers(), Report()) == Clues()
 
 
 @pytest.mark.parametrize(
@@ -141,10 +145,6 @@ def test_ticket_proves_it_too():
     assert judged(clues, has_ticket=True, original_sender="alice@example.org") is Verdict.GENUINE
 
 
-def test_srs_address_proves_it():
-    assert judged(is_srs=True, recipients=("SRS0=a=b=c=d@srs.example.org",)) is Verdict.GENUINE
-
-
 # ---- somebody else's message
 
 
@@ -157,7 +157,6 @@ def test_message_of_somebody_else_proves_nothing(sender):
 @pytest.mark.parametrize("recipients", [(), ("alice@example.org", "bob@example.org")])
 def test_every_recipient_has_to_be_the_sender(recipients):
     assert judged(record=RECORD, original_sender="alice@example.org", recipients=recipients) is Verdict.UNKNOWN
-    assert judged(is_srs=True, recipients=recipients) is Verdict.UNKNOWN
 
 
 def test_sender_without_a_proof_is_not_enough():
@@ -171,8 +170,8 @@ def test_sender_without_a_proof_is_not_enough():
     "clues",
     [
         FOREIGN,
-        Clues(message_ids=FOREIGN.message_ids, sent_at=FOREIGN.sent_at),
-        Clues(hosts=("mx.example.net",), sent_at=FOREIGN.sent_at),
+        Clues(sender_domains=OURS, message_ids=FOREIGN.message_ids, sent_at=FOREIGN.sent_at),
+        Clues(sender_domains=OURS, hosts=("mx.example.net",), sent_at=FOREIGN.sent_at),
     ],
     ids=["both", "Message-ID", "Received"],
 )
@@ -194,7 +193,7 @@ def test_message_that_nobody_here_has_sent(clues):
     ],
 )
 def test_decision_log_has_to_tell_of_the_time(sent_at, verdict):
-    assert judged(Clues(message_ids=("<1@forged.example>",), sent_at=sent_at)) is verdict
+    assert judged(Clues(sender_domains=OURS, message_ids=("<1@forged.example>",), sent_at=sent_at)) is verdict
 
 
 def test_decision_log_that_cannot_be_read_proves_nothing():
@@ -204,9 +203,9 @@ def test_decision_log_that_cannot_be_read_proves_nothing():
 @pytest.mark.parametrize(
     "clues",
     [
-        Clues(),
-        Clues(sent_at=NOW - DAY),
-        Clues(queue_files=(("mx.example.net", "4XYZ1234567"),), sent_at=NOW - DAY),
+        Clues(sender_domains=OURS),
+        Clues(sender_domains=OURS, sent_at=NOW - DAY),
+        Clues(sender_domains=OURS, queue_files=(("mx.example.net", "4XYZ1234567"),), sent_at=NOW - DAY),
     ],
 )
 def test_nothing_returned_proves_nothing(clues):
@@ -214,7 +213,7 @@ def test_nothing_returned_proves_nothing(clues):
 
 
 def test_ticket_that_does_not_fit_proves_nothing():
-    clues = Clues(message_ids=FOREIGN.message_ids, ticket_values=("x",), sent_at=FOREIGN.sent_at)
+    clues = Clues(sender_domains=OURS, message_ids=FOREIGN.message_ids, ticket_values=("x",), sent_at=FOREIGN.sent_at)
     assert judged(clues) is Verdict.UNKNOWN
 
 
@@ -238,5 +237,32 @@ def test_received_that_names_our_host_proves_nothing(received):
 
 
 def test_evidence_is_printable():
-    clues = Clues(message_ids=("<\x1b[1m\r\n" + "x" * 1000,), sent_at=NOW - DAY)
+    clues = Clues(sender_domains=OURS, message_ids=("<\x1b[1m\r\n" + "x" * 1000,), sent_at=NOW - DAY)
     assert judged(clues) is Verdict.BACKSCATTER
+
+
+# ---- in whose name
+
+
+@pytest.mark.parametrize(
+    ("fields", "to", "domains"),
+    [
+        ("From: a@x.example\n", "", ("x.example",)),
+        (
+            "From: a@x.example\nSender: b@y.example\nReturn-Path: <c@z.example>\n",
+            "",
+            ("x.example", "y.example", "z.example"),
+        ),
+        ("From: a@x.example\n", "Alice <alice@EXAMPLE.org>", ("example.org", "x.example")),
+        ("Subject: none\n", "undisclosed-recipients:;", ()),
+    ],
+)
+def test_domains_in_whose_name_it_was_sent(fields, to, domains):
+    report = read_report(own_notice.header(), own_notice.body(fields))
+    headers = Headers.of([("To", to)] if to else [])
+    assert clues_of(headers, report).sender_domains == domains
+
+
+@pytest.mark.parametrize("domains", [(), ("other.example",), ("sub.example.org",)])
+def test_bounce_of_somebody_elses_mail_that_was_forwarded_here_is_no_backscatter(domains):
+    assert judged(replace(FOREIGN, sender_domains=domains)) is Verdict.UNKNOWN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from math import inf
 from typing import Final
@@ -11,6 +13,8 @@ from deliverypools.adapters.redis_counters import RedisCounters
 from deliverypools.core.records import DroppedNotice
 
 _ROWS_AT_ONCE: Final = 500
+
+_log = logging.getLogger(__name__)
 
 
 class RedisDropLedger(RedisBase):
@@ -37,7 +41,7 @@ class RedisDropLedger(RedisBase):
             # Many steps: what is written meanwhile moves the others on, so some come twice.
             while len(found) < most:
                 rows = server.call("dropped", first=first, most=_ROWS_AT_ONCE, **_bounds(since, until))
-                found |= {(one.host, one.queue_id): one for one in map(_notice, filter(None, rows))}
+                found |= {(one.host, one.queue_id): one for one in _notices(rows)}
                 first += len(rows)
                 if len(rows) < _ROWS_AT_ONCE:
                     break
@@ -59,8 +63,10 @@ def _bounds(since: float, until: float) -> dict[str, str]:
     return {"since": repr(since), "before": f"({until!r}"}
 
 
-def _notice(stored: bytes) -> DroppedNotice:
-    try:
-        return DroppedNotice(**row_of(stored))
-    except TypeError as error:
-        raise ValueError(f"an entry of the drop ledger is damaged: {error}") from error
+def _notices(rows: Iterable[bytes | None]) -> Iterator[DroppedNotice]:
+    """Yield entries; one that a host with another version wrote, or that is damaged, hides none of the others."""
+    for stored in filter(None, rows):
+        try:
+            yield DroppedNotice(**row_of(stored))
+        except (TypeError, ValueError) as error:
+            _log.error("an entry of the drop ledger cannot be read: %s", error)

@@ -6,6 +6,8 @@ A hundred thousand take some 40 MB there. A row is a list of values, without the
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from typing import Final
 
@@ -16,6 +18,8 @@ from deliverypools.core.surges.events import Category, NdrEvent, Way
 
 _ROWS_AT_ONCE: Final = 2000
 """Some milliseconds of the server, in which nobody else is answered."""
+
+_log = logging.getLogger(__name__)
 
 
 class RedisNdrEvents(RedisBase):
@@ -44,17 +48,27 @@ class RedisNdrEvents(RedisBase):
             # Many steps: what is written meanwhile moves the others on, so some come twice.
             while len(found) < most:
                 rows = server.call("ndrs", since=lower, first=first, most=min(most, _ROWS_AT_ONCE))
-                found |= {event.event_id: event for event in map(_event, filter(None, rows))}
+                found |= {event.event_id: event for event in _events(rows)}
                 first += len(rows)
                 if not rows:
                     break
         return list(found.values())[:most]
 
 
+def _events(rows: Iterable[bytes | None]) -> Iterator[NdrEvent]:
+    """Yield events; one that a host with another version wrote, or that is damaged, hides none of the others."""
+    for stored in filter(None, rows):
+        try:
+            yield _event(stored)
+        except ValueError as error:
+            _log.error("an event cannot be read: %s", error)
+
+
 def _event(stored: bytes) -> NdrEvent:
     values = json.loads(text_of(stored))
     try:
-        event = dict(zip(NdrEvent.__dataclass_fields__, values, strict=True))
+        # Another version may have fewer values at the end, or more: what is missing has its default.
+        event = dict(zip(NdrEvent.__dataclass_fields__, values, strict=False))
         event["way"], event["category"] = Way(event["way"]), Category(event["category"])
         return NdrEvent(**event)
     except (KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ class SQLiteBase:
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._file = SQLiteFile(path, sqlite_schema.SCHEMA, sqlite_schema.VERSION)
+        self._file = SQLiteFile(path, sqlite_schema.STEPS)
         self._writes = 0
         self._pruned_at = clock()
 

@@ -12,7 +12,7 @@ import select
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,11 +26,14 @@ _TRY_AGAIN_SECONDS = 0.02
 class SQLiteFile:
     """Threads of one process share one connection; a forked child makes its own SQLiteFile."""
 
-    def __init__(self, path: str, schema: str, schema_version: int) -> None:
-        """Describe it; it is opened, and made, at the first call. `schema` also takes older files to that version."""
+    def __init__(self, path: str, steps: Mapping[int, str]) -> None:
+        """Describe it; it is opened, and made, at the first call.
+
+        `steps` are statements by the version of the schema that they make, in their order: a file is taken through
+        those that it has not seen.
+        """
         self._path = path
-        self._schema = schema
-        self._schema_version = schema_version
+        self._steps = steps
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._checkpoints: Checkpoints | None = None
@@ -114,7 +117,7 @@ class SQLiteFile:
             self.close()
         if self._connection is None:
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _open(self._path, self._schema, self._schema_version)
+            self._connection = _open(self._path, self._steps)
             self._checkpoints = Checkpoints(self._path, self._connection)
             self._file_id = _file_id(self._path)
         return self._connection
@@ -137,7 +140,7 @@ def examine(path: str, schema_version: int) -> None:
         raise StateUnavailable(f"{path}: {error}") from error
 
 
-def _open(path: str, schema: str, schema_version: int) -> sqlite3.Connection:
+def _open(path: str, steps: Mapping[int, str]) -> sqlite3.Connection:
     """Open the file and make sure of its tables.
 
     Changing the journal mode of a new file does not wait for others that make it too, so that is tried again.
@@ -146,7 +149,7 @@ def _open(path: str, schema: str, schema_version: int) -> sqlite3.Connection:
     while True:
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(connection, schema, schema_version)
+            _prepare(connection, steps)
         except sqlite3.OperationalError as error:
             connection.close()
             if "locked" not in str(error) or time.monotonic() > deadline:
@@ -159,17 +162,18 @@ def _open(path: str, schema: str, schema_version: int) -> sqlite3.Connection:
             return connection
 
 
-def _prepare(connection: sqlite3.Connection, schema: str, schema_version: int) -> None:
+def _prepare(connection: sqlite3.Connection, steps: Mapping[int, str]) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    version = _version(connection)
-    _refuse_newer(version, schema_version)
-    if version < schema_version:
+    version, ours = _version(connection), max(steps)
+    _refuse_newer(version, ours)
+    if version < ours:
         connection.execute("BEGIN IMMEDIATE")
         # Somebody else may have made the tables while we waited. (executescript() would commit first.)
-        if _version(connection) < schema_version:
-            for statement in f"{schema} PRAGMA user_version = {schema_version}".split(";"):
-                connection.execute(statement)
+        version = _version(connection)
+        missing = "".join(schema for made, schema in steps.items() if made > version)
+        for statement in f"{missing} PRAGMA user_version = {max(version, ours)}".split(";"):
+            connection.execute(statement)
         connection.execute("COMMIT")
 
 

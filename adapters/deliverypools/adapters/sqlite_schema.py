@@ -1,13 +1,13 @@
-"""The tables of the state in a SQLite file."""
+"""The tables of the state in a SQLite file, and how a file of an older version gets them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from deliverypools.adapters import sqlite_counters
 
-VERSION: Final = 3
-SCHEMA: Final = (
+_VERSION_3: Final = (
     sqlite_counters.SCHEMA
     + """
 DROP TABLE IF EXISTS reservations;
@@ -79,6 +79,12 @@ CREATE TABLE IF NOT EXISTS notices (
 CREATE INDEX IF NOT EXISTS notices_by_time ON notices (due_at);
 """
 )
+STEPS: Final[Mapping[int, str]] = {
+    3: _VERSION_3,
+    4: "ALTER TABLE ndrs ADD COLUMN reply TEXT NOT NULL DEFAULT '';",
+}
+"""What makes a version of the one before it; a new file is taken through all of them."""
+VERSION: Final = max(STEPS)
 PRUNED: Final = {
     "counters": "key, bucket",
     "once": "name",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -92,14 +93,17 @@ def _list(options: argparse.Namespace) -> int:
     with shared_state(settings) as state:
         notices = state.dropped(since=options.since, most=options.most)
         total = state.count_dropped(since=options.since)
+    rest = f"the newest {len(notices)} of {total}; --most {total} shows all"
     if options.json:
         for notice in notices:
             print(json.dumps(asdict(notice)))
+        if len(notices) < total:
+            print(f"delivery-pools dropped: {rest}", file=sys.stderr)
         return OK
     for notice in notices:
         print("\n".join(_lines(notice)), end="\n\n")
     if len(notices) < total:
-        print(f"the newest {len(notices)} of {total}; --most {total} shows all")
+        print(rest)
     elif notices:
         print(f"{total} dropped")
     else:

@@ -95,7 +95,10 @@ def user_account(user_id: int) -> str:
 
 
 def client_network(client_address: str) -> str:
-    """Return what counts as one client: an IPv4 address, an IPv6 /64."""
+    """Return what counts as one client: an IPv4 address, an IPv6 /64 (one machine may use any address in it).
+
+    Networks of clients that belong together are larger: `client_networks.network_of`.
+    """
     address = client_ip(client_address)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, _NETWORK_BITS), strict=False))

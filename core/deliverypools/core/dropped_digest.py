@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from ipaddress import ip_address, ip_network
-from typing import Any, ClassVar, Final, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 from deliverypools.core.alert_text import Samples, field_text, listed, readable, subject_line
-from deliverypools.core.facts import Ingress, printable
-from deliverypools.core.payloads import Moment, Number, dataclass_from
+from deliverypools.core.client_networks import network_of
+from deliverypools.core.facts import printable
+from deliverypools.core.payloads import Moment, Number
 from deliverypools.core.records import DroppedNotice
 from deliverypools.core.restrictions import iso_time, utc_day
+from deliverypools.core.to_administrators import ToAdministrators
 
 MOST_COUNTED: Final = 10_000
 """So many entries are looked at; of a day with more the rest is a number."""
 _MOST_ENTRIES: Final = 20
 _MOST_ROWS: Final = 20
-_NETWORK_BITS: Final = {4: 24, 6: 64}
 _OTHERS: Final = "others"
 _NUMBER: Final = re.compile(r"[0-9]")
 
@@ -36,7 +36,7 @@ class DigestEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DroppedDigest:
+class DroppedDigest(ToAdministrators):
     """What was not sent on one day."""
 
     sort: ClassVar[str] = "dropped-digest"
@@ -50,7 +50,7 @@ class DroppedDigest:
     reasons: tuple[tuple[str, Number], ...]
     """How many for each reason, most first."""
     networks: tuple[tuple[str, Number], ...]
-    """How many from each network of clients: IPv4 /24, IPv6 /64."""
+    """How many from each network of clients: `client_networks`."""
     entries: tuple[DigestEntry, ...]
     """The newest."""
 
@@ -58,21 +58,6 @@ class DroppedDigest:
     def once(self) -> str:
         """Return the name under which it is told once: one for a day."""
         return f"{self.sort}/{utc_day(self.day)}"
-
-    @property
-    def notify(self) -> tuple[str, ...]:
-        """It goes to `alerts.mail_to`."""
-        return ()
-
-    @property
-    def account(self) -> str:
-        """It is about no account of ours."""
-        return ""
-
-    @property
-    def ingress(self) -> Ingress | None:
-        """It is about no account of ours."""
-        return None
 
     @property
     def command(self) -> str:
@@ -129,19 +114,6 @@ class DroppedDigest:
             "commands": {"list": self.command},
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads; its values are those of JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ValueError: it was not written by this version.
-        """
-        return dataclass_from(cls, values)
-
 
 def digest_of(notices: Sequence[DroppedNotice], *, total: int, day: float, now: float) -> DroppedDigest:
     """Return the digest of a day of which there are `total` entries; `notices`: the newest of them, newest first."""
@@ -151,7 +123,7 @@ def digest_of(notices: Sequence[DroppedNotice], *, total: int, day: float, now: 
         total=max(total, len(notices)),
         counted=len(notices),
         reasons=_most_common(_sort_of_reason(notice.reason) for notice in notices),
-        networks=_most_common(_network(notice.client_address) for notice in notices),
+        networks=_most_common(network_of(notice.client_address) or "(no address)" for notice in notices),
         entries=tuple(
             DigestEntry(
                 at=notice.at,
@@ -178,14 +150,6 @@ def _sort_of_reason(reason: str) -> str:
     text = printable(reason)
     start = _NUMBER.split(text, maxsplit=1)[0].rstrip()
     return f"{start} ..." if start and start != text else text or "(no reason)"
-
-
-def _network(client_address: str) -> str:
-    try:
-        address = ip_address(client_address)
-        return str(ip_network((int(address), _NETWORK_BITS[address.version]), strict=False))
-    except ValueError:
-        return printable(client_address) or "(no address)"
 
 
 def _rows(counts: Iterable[tuple[str, int]]) -> list[str]:

@@ -75,6 +75,8 @@ class Origin:
     """Whether the sender of mail from outside was shown to be legitimate (SPF, DKIM, DMARC)."""
     envelope_authenticated: Finding = NOT_ASKED
     """Whether its envelope sender was: From may be authenticated, and the envelope sender somebody else."""
+    is_envelope_signed: bool = False
+    """Whether a DKIM signature passed that the envelope sender's domain, or one above it, has made."""
     authentication_results: str = ""
     """The single results, as in "spf=pass dkim=none dmarc=none"."""
 

@@ -6,6 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
+def unfolded(value: str) -> str:
+    """Return the value of a field without its folds (RFC 5322 section 2.2.3), and without blanks around it."""
+    return "".join(value.splitlines()).strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Headers:
     """The header fields of one message that any rule looks at.

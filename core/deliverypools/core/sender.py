@@ -23,7 +23,12 @@ def header_sender(headers: Headers) -> str | None:
 
 def from_address(headers: Headers) -> str:
     """Return the first address in From (RFC 5322 section 3.6.2), "" where there is none."""
-    value = "".join((headers.first("From") or "")[:_MOST_OF_A_FIELD].splitlines())
+    return first_address(headers, "From")
+
+
+def first_address(headers: Headers, name: str) -> str:
+    """Return the first address in a field, "" where there is none."""
+    value = "".join((headers.first(name) or "")[:_MOST_OF_A_FIELD].splitlines())
     try:
         address = parseaddr(value)[1].strip()
     except (RecursionError, ValueError, IndexError):

@@ -189,6 +189,7 @@ class Ticket:
                 "h": origin.helo_name,
                 "e": [origin.authenticated.answer.value, origin.authenticated.evidence, origin.authentication_results],
                 "w": [origin.envelope_authenticated.answer.value, origin.envelope_authenticated.evidence],
+                "g": origin.is_envelope_signed,
             }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -219,7 +220,8 @@ class Ticket:
                 recipient_digests=frozenset(map(str, values["r"])),
                 results_digest=str(values.get("a", "")),
                 is_of_changed_mail=bool(values.get("k", False)),
-                requested_notices=frozenset(map(str, values.get("y", ()))),
+                # An earlier version did not ask: he may have asked for that.
+                requested_notices=frozenset(map(str, values.get("y", ("FAILURE",)))),
                 # An earlier version did not ask: it may have wanted that.
                 asks_for_silence=bool(values.get("z", True)),
                 pool=str(pool),
@@ -246,6 +248,7 @@ def _origin(values: Mapping[str, Any]) -> Origin:
         helo_name=str(values.get("h", "")),
         authenticated=Finding(Answer(authenticated), str(why)),
         envelope_authenticated=Finding(Answer(envelope), str(why_envelope)),
+        is_envelope_signed=bool(values.get("g", False)),
         authentication_results=str(results),
     )
 

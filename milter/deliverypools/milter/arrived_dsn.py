@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass
 
-from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core.accounts import client_network, is_internal
 from deliverypools.core.addresses import domain_of, normalise_address
 from deliverypools.core.dsn.categories import category_of
-from deliverypools.core.dsn.report import RecipientStatus, Report, binding_of, read_report
+from deliverypools.core.dsn.report import RecipientStatus, Report, read_report
 from deliverypools.core.dsn.was_it_ours import Clues, Judgement, clues_of, judge
 from deliverypools.core.dsn.was_it_ours import Verdict as Ours
 from deliverypools.core.facts import printable
 from deliverypools.core.message_kind import Kind
 from deliverypools.core.records import FIRST_PASS, DecisionRecord
-from deliverypools.core.surges.events import NdrEvent, Way
-from deliverypools.core.ticket import Ticket, TicketError
+from deliverypools.core.surges.events import NdrEvent, Way, reply_of
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.ndr_events import digest_of, note_event
+from deliverypools.milter.returned_ticket import ticket_returned
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -43,8 +41,8 @@ def judge_arrived(message: CollectedMessage, connection: Connection, services: S
     if not message.kind.is_dsn or not users:
         return None
     report = read_report(message.headers, message.body_start)
-    clues = clues_of(report)
-    ticket = _ticket_of(report, services)
+    clues = clues_of(message.headers, report)
+    ticket, _problem = ticket_returned(report, services)
     record, complete_since = _on_record(clues, message, services)
     sender = ticket.origin.envelope_sender if ticket and ticket.origin else record.envelope_sender if record else ""
     judgement = judge(
@@ -52,9 +50,9 @@ def judge_arrived(message: CollectedMessage, connection: Connection, services: S
         recipients=users,
         record=record,
         original_sender=sender,
-        is_srs=False,
         has_ticket=ticket is not None,
         our_hosts=_our_hosts(connection, services),
+        is_our_domain=services.settings.is_accepted_domain,
         complete_since=complete_since,
         now=services.clock(),
     )
@@ -63,22 +61,6 @@ def judge_arrived(message: CollectedMessage, connection: Connection, services: S
         judgement=judgement,
         account=record.account if record and judgement.verdict is Ours.GENUINE else "",
     )
-
-
-def _ticket_of(report: Report, services: Services) -> Ticket | None:
-    """Return the ticket that the returned message has: one that came back without having left our hosts."""
-    if report.returned is None:
-        return None
-    with contextlib.suppress(TicketError):
-        return open_ticket(
-            services.sealer,
-            clues_of(report).ticket_values,
-            binding_of(report.returned),
-            now=services.clock(),
-            lifetime_seconds=services.settings.milter.ticket_lifetime,
-            after_filter=True,
-        )
-    return None
 
 
 def _on_record(
@@ -145,6 +127,7 @@ def note_arrived(arrived: ArrivedDsn, message: CollectedMessage, connection: Con
             original=digest_of(returned.headers.first("Message-ID") if returned else None),
             amount=max(1, len(failed)),
             local_parts=max(1, len({normalise_address(one.address) for one in failed})),
+            reply=reply_of(first.diagnostic),
         ),
         services,
     )

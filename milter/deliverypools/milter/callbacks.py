@@ -31,7 +31,7 @@ from deliverypools.milter.collector import CollectedMessage, Connection, Message
 from deliverypools.milter.egress_pass import EGRESS, egress_pass, failed_pass
 from deliverypools.milter.express_pass import express_pass
 from deliverypools.milter.first_pass import BOUNCE, PICKUP, REINJECT, first_pass
-from deliverypools.milter.ndr_events import RefusedRecipients, note_event
+from deliverypools.milter.ndr_events import RefusedRecipients, note_event, refused_with
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict
 
@@ -43,9 +43,6 @@ _REPLIES = {
     Reply.REJECT: (Milter.REJECT, "550", "5.7.1"),
     Reply.DISCARD: (Milter.DISCARD, "", ""),
 }
-
-REFUSED_MAILER = "error"
-"""{rcpt_mailer} of a recipient that Postfix has refused; {rcpt_host} is then the enhanced status code."""
 
 F = TypeVar("F", bound=Callable[..., int])
 
@@ -177,12 +174,13 @@ class PoolMilter(Milter.Base):
         self.activity.add(1)
         return Milter.CONTINUE
 
-    @Milter.noreply
+    # Not @noreply: Postfix would keep what it has to say until something needs a reply, and throw it away where the
+    # client leaves before. That is what those do who try which recipients exist.
     @guarded
     def envrcpt(self, recipient: str, *parameters: str) -> int:
         """Take a recipient; one that Postfix refuses is only counted."""
-        if self._macro("{rcpt_mailer}") == REFUSED_MAILER:
-            self._take_refused(recipient)
+        if code := refused_with(self._macro("{rcpt_mailer}"), self._macro("{rcpt_host}")):
+            self._take_refused(recipient, code)
             return Milter.CONTINUE
         if self._collector is None:
             return Milter.CONTINUE
@@ -295,11 +293,11 @@ class PoolMilter(Milter.Base):
             return False
         return smtp_ingress(sasl_username, connection.client_address, self.services.settings) is Ingress.OUTSIDE
 
-    def _take_refused(self, recipient: str) -> None:
+    def _take_refused(self, recipient: str, code: str) -> None:
         sasl_username = self._collector.sasl_username if self._collector else ""
         if not self._is_from_outside(sasl_username):
             return
-        self._refused.add(recipient, self._macro("{rcpt_host}"), self.services.settings)
+        self._refused.add(recipient, code, self.services.settings)
         if self._refused.is_many:
             self._note_refused()
 
@@ -332,10 +330,8 @@ class PoolMilter(Milter.Base):
         for name, index in sorted(verdict.delete_single, reverse=True):
             self.chgheader(name, index, "")
         blank = " " if self._has_leading_space else ""
-        for name, value in verdict.insert:
-            self.addheader(name, blank + value, 0)
         for name, value in verdict.add:
-            self.addheader(name, blank + value)
+            self.addheader(name, blank + value, 0)
         if verdict.new_sender:
             self.chgfrom(f"<{verdict.new_sender}>")
         for recipient in verdict.notify_of_failure:

@@ -14,7 +14,7 @@ from deliverypools.core.dns_lists import HEADER as LIST_HEADER
 from deliverypools.core.dsn.kinds import BODY_BYTES_READ, KIND_FIELDS, is_candidate, kind_of
 from deliverypools.core.dsn.was_it_ours import HEADER as DSN_HEADER
 from deliverypools.core.facts import printable
-from deliverypools.core.headers import Headers
+from deliverypools.core.headers import Headers, unfolded
 from deliverypools.core.message_kind import ORDINARY, MessageKind
 from deliverypools.core.ticket import Binder, Binding
 
@@ -24,7 +24,7 @@ RESULTS_HEADER = "Authentication-Results"
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
     *("Received", "Delivered-To", "X-Sieve-Redirected-From"),
-    *("Subject", COPY_HEADER),
+    *("Subject", "To", COPY_HEADER),
     *KIND_FIELDS,
 )
 _OURS = frozenset(name.lower() for name in (TAG_HEADER, ticket.HEADER, DSN_HEADER, LIST_HEADER))
@@ -91,7 +91,7 @@ class CollectedMessage:
     @property
     def message_id(self) -> str:
         """Return the Message-ID field, "" where there is none."""
-        return (self.headers.first("Message-ID") or "").strip()
+        return unfolded(self.headers.first("Message-ID") or "")
 
     @property
     def subject(self) -> str:
@@ -121,6 +121,7 @@ class MessageCollector:
         self._is_complete = True
         self._ours: Counter[str] = Counter()
         self._first_field: str | None = None
+        self._has_message_id = False
         self._ticket_values: list[str] = []
         self._authserv_id = authserv_id
         self._results = 0
@@ -164,7 +165,10 @@ class MessageCollector:
             if self._authserv_id and self._claims_ours(value, self._authserv_id):
                 self._claims.append((self._results, ticket.field_digest(value)))
         elif lower in self._wanted:
-            if len(self._fields) < _MOST_FIELDS:
+            is_first_message_id = lower == "message-id" and not self._has_message_id
+            self._has_message_id = self._has_message_id or is_first_message_id
+            # By its Message-ID a bounce of it is known again.
+            if len(self._fields) < _MOST_FIELDS or is_first_message_id:
                 self._fields.append((name, value[:_MOST_FIELD_CHARACTERS]))
             else:
                 self._is_complete = False

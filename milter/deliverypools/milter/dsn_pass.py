@@ -30,13 +30,16 @@ class DsnOutcome:
     """For the log."""
 
 
-def judge_dsn(message: CollectedMessage, connection: Connection, ingress: Ingress, services: Services) -> DsnOutcome:
+def handle_dsn(message: CollectedMessage, connection: Connection, ingress: Ingress, services: Services) -> DsnOutcome:
     """Return what is to be done with a message that enters, as a DSN; count it for the surges."""
     if ingress is Ingress.BOUNCE:
-        notice = read_own_notice(message, services)
+        notice = read_own_notice(message, connection, services)
         note_own_notice(notice, message, connection, services)
         dropped = drop_backscatter(notice, message, connection, services)
         return DsnOutcome(dropped, add=marked(notice, message, services), remark=notice.about)
+    if ingress is Ingress.TRUSTED:
+        # Our first MX has judged it, where this is the mail hub behind it.
+        return DsnOutcome()
     strip = ((HEADER, message.dsn_fields),)
     false = _false_listings(message, ingress, services)
     arrived = judge_arrived(message, connection, services) if ingress is Ingress.OUTSIDE else None

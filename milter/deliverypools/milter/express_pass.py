@@ -26,7 +26,7 @@ from deliverypools.milter.accounting import (
 )
 from deliverypools.milter.authenticating import false_results, results_field
 from deliverypools.milter.collector import CollectedMessage, Connection
-from deliverypools.milter.dsn_pass import judge_dsn
+from deliverypools.milter.dsn_pass import handle_dsn
 from deliverypools.milter.egress_pass import recorded, verdict_of
 from deliverypools.milter.first_pass import (
     ingress_of,
@@ -54,7 +54,7 @@ def express_pass(
     """
     if flood := refuse_header_flood(message, services):
         return flood
-    dsn = judge_dsn(message, connection, ingress_of(message, connection, services), services)
+    dsn = handle_dsn(message, connection, ingress_of(message, connection, services), services)
     if dsn.verdict is not None:
         give_back(message.queue_id, services)
         return dsn.verdict
@@ -90,9 +90,8 @@ def express_pass(
     verdict = dataclasses.replace(
         verdict,
         delete=(*verdict.delete, *dsn.strip),
-        add=(*verdict.add, *dsn.add),
+        add=(*verdict.add, *dsn.add, *(results_field(found, services) if found else ())),
         delete_single=(*false_results(message), *dsn.strip_single),
-        insert=results_field(found, services) if found else (),
     )
     if verdict.reply is Reply.CONTINUE and account:
         _note_signs(account, message, origin, services)

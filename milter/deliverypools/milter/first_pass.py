@@ -30,7 +30,7 @@ from deliverypools.milter.accounting import (
 from deliverypools.milter.authenticating import false_results, results_digest, results_field
 from deliverypools.milter.collector import RESULTS_HEADER, TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.decision_log import decision_record
-from deliverypools.milter.dsn_pass import DsnOutcome, judge_dsn
+from deliverypools.milter.dsn_pass import DsnOutcome, handle_dsn
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -45,10 +45,7 @@ _logger = logging.getLogger(__name__)
 
 def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdict | None:
     """Refuse a message with more of our headers than anything honest has: each costs a command to remove."""
-    if (
-        max(message.tags, message.tickets, len(message.claims), message.dsn_fields, message.list_fields)
-        <= _MOST_HEADERS_OF_OURS
-    ):
+    if message.most_of_ours <= _MOST_HEADERS_OF_OURS:
         return None
     text = f"Too many {TAG_HEADER} or {RESULTS_HEADER} header fields in our name"
     give_back(message.queue_id, services)
@@ -96,7 +93,7 @@ def first_pass(
     # A filter gives back what was judged when it entered.
     is_new = connection.daemon_name != REINJECT
     dsn = (
-        judge_dsn(message, connection, ingress_of(message, connection, services), services) if is_new else DsnOutcome()
+        handle_dsn(message, connection, ingress_of(message, connection, services), services) if is_new else DsnOutcome()
     )
     if dsn.verdict is not None:
         give_back(message.queue_id, services)
@@ -130,8 +127,7 @@ def first_pass(
     return Verdict(
         delete=strip,
         delete_single=(*false, *dsn.strip_single),
-        insert=results_field(found, services) if found else (),
-        add=add,
+        add=(*add, *(results_field(found, services) if found else ())),
         log=_log(message, ticket.origin if ticket else None, problem or dsn.remark),
     )
 
@@ -308,8 +304,10 @@ def _of_changed_mail(ticket: Ticket) -> Ticket:
     origin = ticket.origin
     if origin is not None and origin.authenticated.answer is not Answer.NOT_ASKED:
         changed = Finding(Answer.NO, "changed since it arrived")
+        # SPF was asked about the envelope and the client: that has not changed.
+        kept = " ".join(word for word in origin.authentication_results.split() if word.startswith("spf="))
         origin = dataclasses.replace(
-            origin, authenticated=changed, envelope_authenticated=changed, authentication_results=""
+            origin, authenticated=changed, envelope_authenticated=changed, authentication_results=kept
         )
     return dataclasses.replace(ticket, origin=origin, results_digest="", is_of_changed_mail=True)
 
@@ -322,7 +320,12 @@ def _with_excess(kept: Ticket, origin: Origin) -> Ticket:
 
 
 def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple[Ticket | None, str]:
-    """Return the ticket of a message that a content filter gives back, bound anew, or why there is none."""
+    """Return the ticket of a message that a content filter gives back, bound anew, or why there is none.
+
+    What the filter says of spam goes into it: a notice about the message is read by the ticket alone.
+    """
+    problem = ""
+    ticket: Ticket | None
     try:
         ticket = open_ticket(
             services.sealer,
@@ -334,8 +337,13 @@ def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple
         )
     except TicketError as error:
         kept = _ticket_that_gains_nothing(message, services)
-        return dataclasses.replace(_of_changed_mail(kept), binding=message.binding) if kept else None, str(error)
-    return dataclasses.replace(ticket, binding=message.binding), ""
+        ticket, problem = _of_changed_mail(kept) if kept else None, str(error)
+    if ticket is None:
+        return None, problem
+    spam = spam_evidence(message.headers, services.settings.spam.headers)
+    if ticket.origin and spam and not ticket.origin.spam:
+        ticket = dataclasses.replace(ticket, origin=dataclasses.replace(ticket.origin, spam=spam))
+    return dataclasses.replace(ticket, binding=message.binding), problem
 
 
 def _ticket_that_gains_nothing(message: CollectedMessage, services: Services) -> Ticket | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from typing import Final
 
 from deliverypools.adapters.state import StateUnavailable
@@ -20,6 +21,8 @@ _DIGEST_BYTES: Final = 8
 _MOST_LOCAL_PARTS: Final = 1000
 _NOTED_AT: Final = 200
 """So many refused recipients are an event, before the connection ends."""
+_REFUSED_MAILER: Final = "error"
+_BARE_CODE: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _UNKNOWN_USER: Final = ("5.1.0", "5.1.1", "5.1.10")
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +45,15 @@ def note_event(event: NdrEvent, services: Services) -> None:
         services.state.count(noted(event))
     except StateUnavailable as error:
         _logger.error("%s: not counted for surges: %s", event.event_id, error)
+
+
+def refused_with(mailer: str, host: str) -> str:
+    """Return the enhanced status code (RFC 3463) with which Postfix refuses a recipient, "" for one that it accepts.
+
+    It says "error" in {rcpt_mailer} and the bare code in {rcpt_host}. "error" alone is not enough: that is the
+    transport of every address in virtual_alias_domains, with a text behind the code.
+    """
+    return host if mailer == _REFUSED_MAILER and _BARE_CODE.fullmatch(host) else ""
 
 
 class RefusedRecipients:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 
-from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core.accounts import client_network, is_internal
 from deliverypools.core.addresses import domain_of, normalise_address
+from deliverypools.core.authentication.author_domain import author_domains
 from deliverypools.core.dsn.categories import category_of
 from deliverypools.core.dsn.dubious import why_backscatter, why_forged
-from deliverypools.core.dsn.report import RecipientStatus, Report, binding_of, read_report
+from deliverypools.core.dsn.report import RecipientStatus, Report, read_report
 from deliverypools.core.dsn.was_it_ours import Judgement
 from deliverypools.core.dsn.was_it_ours import Verdict as Ours
-from deliverypools.core.facts import Ingress, printable
+from deliverypools.core.facts import Ingress, Origin, printable
 from deliverypools.core.message_kind import Kind
 from deliverypools.core.records import FIRST_PASS, DroppedNotice
-from deliverypools.core.surges.events import Category, NdrEvent, Way
-from deliverypools.core.ticket import HEADER, Ticket, TicketError
+from deliverypools.core.surges.events import NdrEvent, Way, reply_of
+from deliverypools.core.ticket import Ticket
 from deliverypools.milter.accounting import note_refused
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.ndr_events import digest_of, note_event
+from deliverypools.milter.returned_ticket import ticket_returned
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -41,11 +43,18 @@ class OwnNotice:
     """Of the message that it is about; None where it returns none that fits."""
     problem: str = ""
     """Why there is no ticket."""
+    origin: Origin | None
+    """Of that message: by its ticket, else (profile `express`, a ticket that came apart) by the decision log."""
+
+    @property
+    def author_domains(self) -> tuple[str, ...]:
+        """Return the domains in From of the message that it is about."""
+        return author_domains(self.report.returned.headers) if self.report.returned else ()
 
     @property
     def about(self) -> str:
         """Say what it is about, for the log."""
-        origin = self.ticket.origin if self.ticket else None
+        origin = self.origin
         if origin is None:
             return f"about a message of unknown origin ({self.problem})"
         found = [f"about mail of class {origin.ingress}"]
@@ -58,24 +67,31 @@ class OwnNotice:
         return "; ".join(found)
 
 
-def read_own_notice(message: CollectedMessage, services: Services) -> OwnNotice:
+def read_own_notice(message: CollectedMessage, connection: Connection, services: Services) -> OwnNotice:
     """Read a notice that bounce(8) has made, and the ticket of the message that it returns."""
     report = read_report(message.headers, message.body_start)
-    if report.returned is None:
-        return OwnNotice(report=report, ticket=None, problem="no message is returned")
+    ticket, problem = ticket_returned(report, services)
+    origin = ticket.origin if ticket else _origin_on_record(report, connection, services)
+    return OwnNotice(report=report, ticket=ticket, problem=problem, origin=origin)
+
+
+def _origin_on_record(report: Report, connection: Connection, services: Services) -> Origin | None:
+    """Return what the decision log knows of a message: who sent it, not what SPF and DKIM said."""
+    if not report.queue_id:
+        return None
     try:
-        ticket = open_ticket(
-            services.sealer,
-            tuple(report.returned.headers.all(HEADER)),
-            binding_of(report.returned),
-            now=services.clock(),
-            lifetime_seconds=services.settings.milter.ticket_lifetime,
-            # Of the body there may be nothing.
-            after_filter=True,
-        )
-    except TicketError as error:
-        return OwnNotice(report=report, ticket=None, problem=str(error))
-    return OwnNotice(report=report, ticket=ticket)
+        record = services.state.record_of(connection.hostname, report.queue_id)
+    except StateUnavailable as error:
+        _logger.error("%s: nothing is known of it: %s", printable(report.queue_id), error)
+        return None
+    if record is None or not record.ingress:
+        return None
+    return Origin(
+        ingress=Ingress(record.ingress),
+        account=record.account,
+        envelope_sender=record.envelope_sender,
+        client_address=record.client_address,
+    )
 
 
 def drop_backscatter(
@@ -88,7 +104,10 @@ def drop_backscatter(
     settings = services.settings
     if not settings.bounces.drop_backscatter or message.kind.kind not in _DROPPED_KINDS or notice.ticket is None:
         return None
-    reason = why_backscatter(notice.ticket, message.recipients, settings)
+    if message.envelope_sender:
+        # The copy for the postmaster (notify_classes), who may have been forged too.
+        return None
+    reason = why_backscatter(notice.ticket, message.recipients, notice.author_domains, settings)
     if not reason:
         return None
     entry = _entry(notice, reason, message, connection, services)
@@ -113,14 +132,14 @@ def drop_backscatter(
 
 def marked(notice: OwnNotice, message: CollectedMessage, services: Services) -> tuple[tuple[str, str], ...]:
     """Return the header field that tells one of our users whether a notice is about mail of his own."""
-    origin = notice.ticket.origin if notice.ticket else None
+    origin = notice.origin
     if not message.kind.is_dsn or not any(is_internal(one, services.settings) for one in message.recipients):
         return ()
     if origin is None:
         judgement = Judgement(Ours.UNKNOWN, notice.problem)
     elif origin.ingress is not Ingress.OUTSIDE:
         judgement = Judgement(Ours.GENUINE, "made here, about mail that was sent from here")
-    elif why := why_forged(origin):
+    elif why := why_forged(origin, notice.author_domains):
         judgement = Judgement(Ours.BACKSCATTER, f"made here, about mail from outside: {why}")
     else:
         judgement = Judgement(Ours.UNKNOWN, "made here, about mail from outside")
@@ -184,7 +203,7 @@ def note_own_notice(notice: OwnNotice, message: CollectedMessage, connection: Co
 
 
 def _event(notice: OwnNotice, message: CollectedMessage, connection: Connection, services: Services) -> NdrEvent | None:
-    origin = notice.ticket.origin if notice.ticket else None
+    origin = notice.origin
     failed = [one for one in notice.report.recipients if one.action == "failed"]
     if origin is None or not failed:
         return None
@@ -200,10 +219,11 @@ def _event(notice: OwnNotice, message: CollectedMessage, connection: Connection,
         address=printable(address),
         account=printable(origin.account) if origin.ingress is not Ingress.OUTSIDE else "",
         verdict="" if origin.ingress is Ingress.OUTSIDE else Ours.GENUINE,
-        category=max(Category, key=[category_of(one, notice.report.text) for one in failed].count),
+        category=Counter(category_of(one, notice.report.text) for one in failed).most_common(1)[0][0],
         client=client_network(origin.client_address),
         remote=printable(domain_of(normalise_address(first.final_address or first.address))),
         original=digest_of(headers.first("Message-ID") if headers else None),
         amount=len(failed),
         local_parts=len({normalise_address(one.address) for one in failed}),
+        reply=reply_of(first.diagnostic),
     )

@@ -33,9 +33,8 @@ class Verdict:
     """Header names with the number of fields of that name: all of them go."""
     delete_single: tuple[tuple[str, int], ...] = ()
     """Header names with the number of one field, counted from 1 among those of that name: that one goes."""
-    insert: tuple[tuple[str, str], ...] = ()
-    """Header fields that go on top of the message."""
     add: tuple[tuple[str, str], ...] = ()
+    """Header fields that go on top of the message, the last one topmost: notices return at least that part of it."""
     new_sender: str = ""
     """The envelope sender that replaces the message's; "" if that stays."""
     notify_of_failure: tuple[str, ...] = ()

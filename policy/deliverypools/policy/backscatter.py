@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Final
 
 from deliverypools.adapters.resolver import DnsServerFailure, DnsUnavailable, Resolver
@@ -23,6 +24,7 @@ from deliverypools.policy.sparing_log import SparingLog
 
 _MOST_UNDER_WAY: Final = 128
 """Requests that wait for lists: more than Postfix's default_process_limit (100) makes at the same time."""
+_NEVER_LISTED: Final = IPv4Address("127.0.0.1")
 _MOST_MISSED: Final = 10
 """Time-outs in a row, of different clients, after which a list rests."""
 _REASON_SECONDS: Final = 1.0
@@ -146,13 +148,31 @@ class _Lists:
             while waiting and (left := until - time.monotonic()) > 0:
                 done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 named = [self._names(client, asked[answer], answer) for answer in asked if answer in done]
-                if listing := next(filter(None, named), None):
-                    return listing
+                for listing in filter(None, named):
+                    if not await self._names_everybody(listing, until):
+                        return listing
         finally:
             for answer in waiting:
                 answer.cancel()
         self._miss([asked[answer] for answer in waiting], client)
         return None
+
+    async def _names_everybody(self, listing: DnsList, until: float) -> bool:
+        """Tell whether a list names 127.0.0.1, which none may (RFC 5782 section 5): it was given up, then.
+
+        One that does not tell in time is not believed either.
+        """
+        look_up = self._resolver.start_addresses(query_name(_NEVER_LISTED, listing.domain))
+        try:
+            left = max(0.0, until - time.monotonic())
+            answers = await asyncio.wait_for(asyncio.wrap_future(look_up), left)
+        except (TimeoutError, DnsUnavailable):
+            self._tell(f"untested {listing.domain}", f"{listing.domain} names clients, but does not answer a test")
+            return True
+        if not answers:
+            return False
+        self._tell(f"everybody {listing.domain}", f"{listing.domain} names everybody, even 127.0.0.1; no verdict")
+        return True
 
     async def reason(self, client: IpAddress, listing: DnsList, until: float) -> str:
         """Return what a list says about its listing (a TXT record, RFC 5782 section 2.1), "" if nothing in time."""

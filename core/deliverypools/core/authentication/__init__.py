@@ -5,9 +5,11 @@ Results are those of RFC 8601 section 2.7. `temperror` is unknown, never "no".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address, normalise_domain
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Origin, printable
 
 
@@ -108,8 +110,15 @@ def with_authentication(origin: Origin, found: Authentication) -> Origin:
         origin,
         authenticated=Finding(finding.answer, printable(finding.evidence)),
         envelope_authenticated=Finding(envelope.answer, printable(envelope.evidence)),
+        is_envelope_signed=_is_signed_by(domain_of(normalise_address(origin.envelope_sender)), found.dkim),
         authentication_results=found.summary if finding.answer is not Answer.NOT_ASKED else "",
     )
+
+
+def _is_signed_by(domain: str, dkim: Sequence[DkimResult]) -> bool:
+    """Tell whether a domain, or one above it, has signed."""
+    passed = (each.domain for each in dkim if each.result is Result.PASS and each.domain)
+    return bool(domain) and any(is_same_or_subdomain(domain, normalise_domain(each)) for each in passed)
 
 
 _BEST_FIRST = (

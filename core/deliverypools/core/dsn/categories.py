@@ -21,6 +21,8 @@ _BY_STATUS: Final = {
     "1.8": Category.SPAM,  # "bad outbound sender"
     "7.350": Category.SPAM,
 }
+_NOT_ROUTED: Final = ("5.4.3", "5.4.4", "5.4.6", "5.4.7")
+"""RFC 3463 section 3.5. Not 5.4.1: Exchange says so of unknown users."""
 _BY_REPLY: Final = {"551": Category.UNKNOWN_USER, "552": Category.MAILBOX_FULL}
 """SMTP replies without an enhanced status code (RFC 5321 section 4.2.2)."""
 
@@ -64,6 +66,12 @@ _TEXTS: Final = (
 )
 """What is said where the code tells nothing; the first that is found counts."""
 
+_UNREACHABLE: Final = re.compile(
+    r"timed? ?-?out|connection (?:refused|reset|lost)|lost connection|no route to host|network is unreachable"
+    r"|(?:host|domain|server) (?:or domain name )?(?:not found|unreachable|is down)|name service error"
+    r"|mail for .{1,255} loops back|cannot (?:connect|be reached)|unable to connect|(?<![\d.])4\d\d[ -]"
+)
+
 # In addresses and names of hosts any word may stand.
 _NAMES: Final = re.compile(r"\S{1,200}@\S{1,200}|\bhost \S{1,300} (?:said|refused)")
 _REPLY: Final = re.compile(r"(?<![\d.])[45]\d\d(?=[ -])")
@@ -81,4 +89,12 @@ def category_of(status: RecipientStatus, text: str) -> Category:
     if by_text := next((category for category, pattern in _TEXTS if pattern.search(said)), None):
         return by_text
     reply = _REPLY.search(said) if status.status.endswith(".0.0") or not status.status else None
-    return _BY_REPLY.get(reply[0], Category.OTHER) if reply else Category.OTHER
+    if by_reply := _BY_REPLY.get(reply[0]) if reply else None:
+        return by_reply
+    return Category.UNREACHABLE if _is_unreachable(status, said) else Category.OTHER
+
+
+def _is_unreachable(status: RecipientStatus, said: str) -> bool:
+    """Tell whether a destination failed rather than refused: it was tried until the message was too old."""
+    code = status.status or enhanced_status(status.diagnostic)
+    return code.startswith("4.") or code in _NOT_ROUTED or _UNREACHABLE.search(said) is not None

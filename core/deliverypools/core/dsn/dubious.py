@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
+from typing import Final
 
 from deliverypools.core.accounts import is_internal
-from deliverypools.core.addresses import normalise_address
+from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address
 from deliverypools.core.facts import Answer, Ingress, Origin, printable
 from deliverypools.core.settings import Settings
 from deliverypools.core.ticket import Ticket
 
-_FAILED = re.compile(r"\b(?:spf=(?:soft)?fail|dmarc=fail)\b")
+_SPF_FAILED: Final = re.compile(r"\bspf=(?:soft)?fail\b")
+_DMARC_FAILED: Final = re.compile(r"\bdmarc=fail\b")
 
 
-def why_backscatter(ticket: Ticket, notice_recipients: tuple[str, ...], settings: Settings) -> str:
+def why_backscatter(
+    ticket: Ticket, notice_recipients: Iterable[str], author_domains: Collection[str], settings: Settings
+) -> str:
     """Return why a notice about the message of this ticket would be backscatter, "" where it has to be sent.
 
     It would be where the message came from outside, and its sender failed SPF or DMARC or it was spam. Not where
@@ -22,6 +27,8 @@ def why_backscatter(ticket: Ticket, notice_recipients: tuple[str, ...], settings
     * a sender who proves nothing has failed nothing either: a domain without SPF and DMARC;
     * he asked for notices (NOTIFY, RFC 3461 section 4.1);
     * the notice goes to one of our own users, or to somebody else than that sender (the owner of a list, postmaster).
+
+    `author_domains` are those in From of the message.
     """
     origin = ticket.origin
     if origin is None or origin.ingress is not Ingress.OUTSIDE or ticket.requested_notices:
@@ -31,16 +38,27 @@ def why_backscatter(ticket: Ticket, notice_recipients: tuple[str, ...], settings
         return ""
     if {normalise_address(recipient) for recipient in notice_recipients} != {sender}:
         return ""
-    return why_forged(origin)
+    return why_forged(origin, author_domains)
 
 
-def why_forged(origin: Origin) -> str:
-    """Return what speaks against the envelope sender of mail from outside, "" where nothing does."""
+def why_forged(origin: Origin, author_domains: Collection[str]) -> str:
+    """Return what speaks against the envelope sender of mail from outside, "" where nothing does.
+
+    DMARC is about the author: what it says counts where the envelope sender is of the author's domain, too. Mailing
+    lists send what fails it, in their own name. A list that was forwarded fails SPF, but has signed.
+    """
     authenticated = origin.envelope_authenticated.answer
     if authenticated in (Answer.YES, Answer.UNKNOWN):
         return ""
     if origin.spam:
         return printable(f"the message was spam: {origin.spam}")
-    if authenticated is Answer.NO and (failed := _FAILED.findall(origin.authentication_results)):
-        return printable(f"its sender failed authentication: {' '.join(failed)}")
-    return ""
+    if authenticated is not Answer.NO or origin.is_envelope_signed:
+        return ""
+    failed = _SPF_FAILED.findall(origin.authentication_results)
+    if _is_of_author(domain_of(normalise_address(origin.envelope_sender)), author_domains):
+        failed += _DMARC_FAILED.findall(origin.authentication_results)
+    return printable(f"its sender failed authentication: {' '.join(failed)}") if failed else ""
+
+
+def _is_of_author(domain: str, author_domains: Collection[str]) -> bool:
+    return any(is_same_or_subdomain(domain, one) or is_same_or_subdomain(one, domain) for one in author_domains)

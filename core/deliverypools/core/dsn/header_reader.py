@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 _NO_LIMIT: Final = -1
-_FIELD: Final = re.compile(rb"([!-9;-~]{1,80})[ \t]*:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)")
+_FIELD: Final = re.compile(rb"([!-9;-~]{1,900})[ \t]*:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r?\n)++")
 
 

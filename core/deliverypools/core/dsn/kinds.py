@@ -37,6 +37,7 @@ from deliverypools.core.dsn.texts import (
     SUBJECTS,
     SUCCESSES,
     form_of,
+    is_whole_subject,
     opening_of,
 )
 from deliverypools.core.facts import printable
@@ -216,10 +217,15 @@ def _notice(message: _Message) -> _Found:
     may_be = message.has_null_sender or (message.author is Author.POSTMASTER and not signs.is_reply_or_forward)
     if not is_certain and not may_be:
         return None
-    if form := form_of(message.opening, _FORMS, is_at_once=not is_certain):
+    subject = form_of(signs.subject, SUBJECTS, is_at_once=True) if is_certain or message.has_null_sender else None
+    # Mail systems report other things too, and people write as postmaster@: vague words of theirs are not enough.
+    is_sure = message.has_null_sender or subject is not None or is_whole_subject(signs.subject)
+    if form := form_of(message.opening, _FORMS if is_sure else _CLEAR, is_at_once=not is_certain):
         return form.kind, f"text of {form.name}"
-    if (is_certain or message.has_null_sender) and (form := form_of(signs.subject, SUBJECTS, is_at_once=True)):
-        return form.kind, "subject of a notice, with a null reverse-path or from a mail system"
+    if is_certain and (form := form_of(message.opening, _FORMS, is_at_once=True)):
+        return form.kind, f"text of {form.name}"
+    if subject:
+        return subject.kind, "subject of a notice, with a null reverse-path or from a mail system"
     return _known_elsewhere(message) if is_certain else None
 
 
@@ -251,6 +257,7 @@ def _reply_without_sender(message: _Message) -> _Found:
 
 
 _FORMS: Final = (*DELAYS, *SUCCESSES, *FAILURES)
+_CLEAR: Final = tuple(form for form in _FORMS if not form.is_vague)
 _LOOKS: Final = (
     _other_report,
     _delivery_status,  # whatever its subject says

@@ -18,7 +18,7 @@ from deliverypools.core.headers import Headers
 
 __all__ = ["REPORT_BYTES_READ", "RecipientStatus", "Report", "Returned", "binding_of", "read_report"]
 
-REPORT_BYTES_READ: Final = 512 * 1024
+REPORT_BYTES_READ: Final = 2 * 1024 * 1024
 """So much of a notice's body is read: some hundred recipients with long replies, then the returned header."""
 
 _RETURNED_TYPES: Final = frozenset(

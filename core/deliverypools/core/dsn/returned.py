@@ -19,18 +19,12 @@ _MOST_OF: Final = {
     ticket.HEADER.lower(): 2,
     # Postfix refuses mail with more (hopcount_limit).
     "received": 50,
-} | dict.fromkeys(
-    (
-        *("return-path", "to", "cc", "sender", "reply-to", "in-reply-to", "delivered-to", "content-type"),
-        *("list-id", "list-post", "list-unsubscribe", "precedence", "auto-submitted", "user-agent", "x-mailer"),
-        *("authentication-results", "x-spam-flag", "x-spam-status", "x-postfix-queue-id", "resent-message-id"),
-    ),
-    5,
-)
+    **dict.fromkeys(("return-path", "sender"), 1),
+}
 """How many fields of a name are kept; of other names none."""
 _BOUND: Final = frozenset(name.lower() for name in (*ticket.BOUND_FIELDS, "Subject"))
 """Kept in full, all of them: a digest of them tells whether the ticket belongs to the message."""
-_SHOWS_A_MESSAGE: Final = frozenset({"from", "date", "message-id", "subject", "received", "to"})
+_SHOWS_A_MESSAGE: Final = frozenset({"from", "date", "message-id", "subject", "received"})
 _ENVELOPE_LINE: Final = re.compile(rb">?From [^\n]*\n")
 
 

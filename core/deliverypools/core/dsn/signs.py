@@ -29,11 +29,11 @@ _NO_NAME: Final = " \t\r\n\"'"
 _ANGLE = re.compile(r"<([^<>]{0,400})>")
 _SYSTEM = re.compile(
     r"""["']?(?:mailer[-_. ]?daemon|mail[-_. ]?daemon|mdaemon|double-bounce|mail(?:er)?[-_]?system"""
-    r"""|mail delivery (?:sub)?system|bounces?|microsoftexchange[0-9a-f]{32})(?![a-z0-9])"""
+    r"""|mail delivery (?:sub)?system|bounces?(?=@|$)|microsoftexchange[0-9a-f]{32})(?![a-z0-9])"""
 )
 _POSTMASTER = re.compile(r"""["']?(?:post[-_]?master|system administrator)(?![a-z0-9])""")
 _A_REPLY = re.compile(r"(?:re|aw|sv|antw|fwd?|wg|tr|rv|i|r)\s*:|\[fwd:")
-_AGGREGATE_REPORT = re.compile(r"(?:\[[^\]]{0,40}\] ?)?report domain:.{1,260}\bsubmitter:")
+_AGGREGATE_REPORT = re.compile(r"(?:\[[^\]]{0,40}\] ?)?(?:dmarc aggregate )?report domain:.{1,260}\bsubmitter:")
 _AGGREGATE_FILE = re.compile(r"""name\s*=\s*"?[^\s"!]{1,255}![^\s"!]{1,255}!\d+!\d+[^\s"]{0,80}\.(?:xml|zip|gz)""")
 _COMPLAINT_SUBJECT = re.compile(r"complaint about message from [\[\dx]|e-?mail feedback report for ip\b")
 

@@ -26,11 +26,13 @@ class Form:
     name: str
     kind: Kind
     pattern: re.Pattern[str]
+    is_vague: bool
+    """Whether a person may begin so, who writes about a bounce: it is no mail server's very words."""
 
 
 def _form(name: str, kind: Kind, *phrases: str) -> Form:
     """Make a form of regular expressions, any of which tells it; a gap in them is bounded."""
-    return Form(name, kind, re.compile("|".join(phrases)))
+    return Form(name, kind, re.compile("|".join(phrases)), is_vague=name.startswith("a "))
 
 
 DELAYS: Final = (
@@ -270,3 +272,8 @@ def form_of(opening: str, forms: tuple[Form, ...], *, is_at_once: bool = False) 
         if found and found.start() < limit:
             best, limit = form, found.start()
     return best
+
+
+def is_whole_subject(subject: str) -> bool:
+    """Tell whether a Subject is that of a notice, and says nothing else: "Mail delivery failure"."""
+    return any(form.pattern.fullmatch(subject) for form in SUBJECTS)

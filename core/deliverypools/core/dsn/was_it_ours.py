@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import Final
 
 from deliverypools.core import ticket
-from deliverypools.core.addresses import normalise_address
+from deliverypools.core.addresses import domain_of, normalise_address
 from deliverypools.core.dsn.report import Report
 from deliverypools.core.facts import printable
-from deliverypools.core.headers import Headers
+from deliverypools.core.headers import Headers, unfolded
 from deliverypools.core.received import date_of
 from deliverypools.core.records import DecisionRecord
+from deliverypools.core.sender import first_address
 
 HEADER: Final = "X-Delivery-Pool-DSN"
 """Tells our users: `genuine`, `backscatter` or `unknown`, then the evidence."""
@@ -73,12 +74,15 @@ class Clues:
     """Ticket headers of the returned message: what never left our hosts still has one."""
     hosts: tuple[str, ...] = ()
     """Every host that a Received field of the returned message names after `from` or `by`, lower case."""
+    sender_domains: tuple[str, ...] = ()
+    """In whose name the message was sent: the domains of From, Sender and Return-Path of the returned message, and of
+    To of the DSN, which names the envelope sender."""
     sent_at: float | None = None
     """When the returned message was sent, by its Date: seconds since the epoch."""
 
 
-def clues_of(report: Report) -> Clues:
-    """Return by what the message that a DSN is about can be found again."""
+def clues_of(headers_of_dsn: Headers, report: Report) -> Clues:
+    """Return by what the message that a DSN is about can be found again, and in whose name it was sent."""
     headers = report.returned.headers if report.returned else Headers()
     received = list(_received(headers))
     by_postfix = [(found["host"], found["queue_id"]) for text in received for found in _QUEUE_FILE.finditer(text)]
@@ -91,8 +95,14 @@ def clues_of(report: Report) -> Clues:
         queue_files=tuple(dict.fromkeys(by_postfix))[:_MOST_QUEUE_FILES],
         ticket_values=tuple(headers.all(ticket.HEADER)),
         hosts=tuple(dict.fromkeys(hosts))[:_MOST_HOSTS],
+        sender_domains=tuple(sorted(_sender_domains(headers_of_dsn, headers))),
         sent_at=_sent_at(headers),
     )
+
+
+def _sender_domains(of_dsn: Headers, returned: Headers) -> set[str]:
+    named = [first_address(returned, name) for name in ("From", "Sender", "Return-Path")]
+    return {domain_of(normalise_address(address)) for address in (first_address(of_dsn, "To"), *named) if address}
 
 
 def _received(headers: Headers) -> Iterator[str]:
@@ -100,8 +110,8 @@ def _received(headers: Headers) -> Iterator[str]:
 
 
 def _message_id(value: str) -> str:
-    """Return a Message-ID as records have it; folds are no part of one."""
-    return printable("".join(value[:_MOST_MESSAGE_ID_CHARACTERS].splitlines()).strip())
+    """Return a Message-ID as records have it."""
+    return printable(unfolded(value[:_MOST_MESSAGE_ID_CHARACTERS]))
 
 
 def _sent_at(headers: Headers) -> float | None:
@@ -115,37 +125,38 @@ def judge(
     recipients: tuple[str, ...],
     record: DecisionRecord | None,
     original_sender: str,
-    is_srs: bool,
     has_ticket: bool,
     our_hosts: frozenset[str],
+    is_our_domain: Callable[[str], bool],
     complete_since: float | None,
     now: float,
 ) -> Judgement:
     """Return whether the message that a DSN is about was ours.
 
     `recipients` of the DSN; `record`: what the decision log holds about that message, None: nothing; `original_sender`:
-    the envelope sender of that record or ticket; `is_srs`: the DSN came to a valid SRS address of ours; `has_ticket`:
-    the returned message has a ticket of ours that fits; `our_hosts`: names of our hosts (myhostname, HELO names of the
-    pools), lower case; `complete_since`: since when the decision log tells of everything that was sent, None: it cannot
-    be read now; `now`: times are seconds since the epoch.
+    the envelope sender of that record or ticket; `has_ticket`: the returned message has a ticket of ours that fits;
+    `our_hosts`: names of our hosts (myhostname, HELO names of the pools), lower case; `is_our_domain`: whether a domain
+    is accepted; `complete_since`: since when the decision log tells of everything that was sent, None: it cannot be
+    read now; `now`: times are seconds since the epoch.
     """
-    if is_srs or has_ticket or record is not None:
-        return _known(recipients, record, original_sender, is_srs=is_srs, has_ticket=has_ticket)
-    if doubt := _doubt(clues, our_hosts, complete_since, now):
+    if has_ticket or record is not None:
+        return _known(recipients, record, original_sender, has_ticket=has_ticket)
+    if not any(map(is_our_domain, clues.sender_domains)):
+        # A mailbox elsewhere that forwards to us gets its own bounces here.
+        return Judgement(Verdict.UNKNOWN, "about a message that nobody sent in the name of a domain of ours")
+    if doubt := _doubt(clues, our_hosts, is_our_domain, complete_since, now):
         return Judgement(Verdict.UNKNOWN, doubt)
     return Judgement(Verdict.BACKSCATTER, f"nothing is known here of {_shown(clues)}")
 
 
 def _known(
-    recipients: tuple[str, ...], record: DecisionRecord | None, original_sender: str, *, is_srs: bool, has_ticket: bool
+    recipients: tuple[str, ...], record: DecisionRecord | None, original_sender: str, *, has_ticket: bool
 ) -> Judgement:
-    """Judge a DSN about a message that we know, or that came to an address that we made for one.
+    """Judge a DSN about a message that we know.
 
     A Message-ID is known to whoever has got the message, and a queue id can be guessed: both prove something only to
     him who sent it.
     """
-    if is_srs and len(recipients) == 1:
-        return Judgement(Verdict.GENUINE, "came to the SRS address of a message that was forwarded here")
     addresses = {normalise_address(recipient) for recipient in recipients}
     if (not has_ticket and record is None) or not original_sender or addresses != {normalise_address(original_sender)}:
         return Judgement(Verdict.UNKNOWN, "about a message that another sender has sent")
@@ -155,13 +166,25 @@ def _known(
     return Judgement(Verdict.GENUINE, printable(f"about message {queue_id}, which was sent from here"))
 
 
-def _doubt(clues: Clues, our_hosts: frozenset[str], complete_since: float | None, now: float) -> str:
+def _is_below(host: str, is_our_domain: Callable[[str], bool]) -> bool:
+    """Tell whether a host is in one of our domains: another server of ours, which has a decision log of its own."""
+    labels = host.split(".")
+    return any(is_our_domain(".".join(labels[number:])) for number in range(len(labels)))
+
+
+def _doubt(
+    clues: Clues,
+    our_hosts: frozenset[str],
+    is_our_domain: Callable[[str], bool],
+    complete_since: float | None,
+    now: float,
+) -> str:
     """Return why it cannot be said that a message of which nothing is known was not ours, "" where it can."""
     if not clues.message_ids and not clues.hosts:
         return "returns nothing by which a message could be known again"
     if clues.ticket_values:
         return "returns a message with a ticket that cannot be read, or belongs to another"
-    if ours := next((host for host in clues.hosts if host in our_hosts), ""):
+    if ours := next((host for host in clues.hosts if host in our_hosts or _is_below(host, is_our_domain)), ""):
         return printable(f"returns a message that names {ours}, but nothing is known of it here")
     return _doubt_about_time(clues.sent_at, complete_since, now)
 

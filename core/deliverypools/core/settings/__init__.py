@@ -13,6 +13,7 @@ from pydantic import Field, StrictBool, ValidationError
 from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.settings.bounces import Bounces
 from deliverypools.core.settings.checks import findings_across_keys
+from deliverypools.core.settings.combinations import keys_with_less_effect
 from deliverypools.core.settings.errors import SettingsError, findings_of, located
 from deliverypools.core.settings.tables import (
     DEFAULT_POLICY,
@@ -133,7 +134,8 @@ class Settings(Table):
     shadow: StrictBool = setting(
         "Decide and record, but let all mail leave by `normal`: to watch before you switch. No sender is rewritten and"
         " no forward refused, whatever the log says would be. Restrictions that are in force already stay in force"
-        " (release them first); limits make no new ones.",
+        " (release them first); limits make no new ones. No bounce is dropped, refused or tagged: the log says what"
+        " would be.",
         default=False,
         example="true",
     )
@@ -204,8 +206,8 @@ class Settings(Table):
         return effective_lines(self)
 
     def not_in_effect(self) -> tuple[str, ...]:
-        """Return a warning for each key that the operator has set and that this version does nothing with."""
-        return tuple(keys_without_effect(self))
+        """Return a warning for each key that the operator has set, and that does nothing, or less than it says."""
+        return (*keys_without_effect(self), *keys_with_less_effect(self))
 
 
 def parse_settings(text: str, filename: str) -> Settings:

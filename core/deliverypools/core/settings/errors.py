@@ -244,8 +244,8 @@ _SPECIAL_MESSAGES: Final[Mapping[str, Callable[[ErrorDetails, type[BaseModel]], 
 _ADVICE: Final = {
     "bool_type": "write true or false, without quotes",
     "greater_than": "write more than {gt:g}",
-    "greater_than_equal": "write {ge:g} or more",
-    "less_than_equal": "write {le:g} or less",
+    "greater_than_equal": "write {ge:.15g} or more",
+    "less_than_equal": "write {le:.15g} or less",
     "too_short": "write at least one",
     "tuple_type": "write a list",
 }

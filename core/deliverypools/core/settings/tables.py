@@ -360,7 +360,7 @@ class Forwarding(Table):
 
 
 class Alerts(Table):
-    """Who is told when a limit is exceeded or an account restricted.
+    """Who is told when a limit is exceeded, an account restricted, a surge of bounces begins or bounces were dropped.
 
     They are told once for each event, limit, account and UTC day.
     """

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 from deliverypools.core.alert_text import Samples, listed, subject_line
-from deliverypools.core.facts import Ingress, printable
-from deliverypools.core.payloads import Moment, Number, dataclass_from
+from deliverypools.core.facts import printable
+from deliverypools.core.payloads import Moment, Number
 from deliverypools.core.restrictions import iso_time
-from deliverypools.core.surges.advice import WHAT_IT_IS, advice_for, commands_for
+from deliverypools.core.surges.advice import advice_for, commands_for, what_it_is
 from deliverypools.core.surges.causes import Cause, Feature
 from deliverypools.core.surges.flows import Flow
 from deliverypools.core.surges.groups import Subject
+from deliverypools.core.surges.replies import without_particulars
 from deliverypools.core.surges.surge import Surge
+from deliverypools.core.to_administrators import ToAdministrators
 
 _MOST_SAMPLES: Final = 10
 _MOST_JOINED: Final = 20
+_MOST_REPLIES: Final = 3
 _LONGEST_NAME: Final = 100
 _LONGEST_WHOLE_NAME: Final = 400
 """Of an account: commands hold it."""
@@ -35,7 +38,7 @@ Counts = tuple[tuple[str, Number], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SurgeAlert:
+class SurgeAlert(ToAdministrators):
     """A surge, as it is told. Names are printable and bounded."""
 
     sort: ClassVar[str] = "surge"
@@ -68,23 +71,15 @@ class SurgeAlert:
     destinations: Counts
     reasons: Counts
     """Why recipients were not reached."""
+    replies: Counts
+    """The commonest of what servers said, without what differs from recipient to recipient."""
     is_cut: bool = False
     """Whether there were more events in the hour than are looked at."""
-
-    @property
-    def notify(self) -> tuple[str, ...]:
-        """It goes to `alerts.mail_to`."""
-        return ()
 
     @property
     def account(self) -> str:
         """Return the account whose latest messages are shown with it, "" for none."""
         return self.subject_name if self.subject_kind is Subject.ACCOUNT else ""
-
-    @property
-    def ingress(self) -> Ingress | None:
-        """Its messages of every way of sending are shown."""
-        return None
 
     def summary(self) -> str:
         """Return one line for the log."""
@@ -107,7 +102,7 @@ class SurgeAlert:
     def body(self, samples: Samples) -> str:
         """Return the text of the mail."""
         parts = [
-            f"{self._headline(_LONGEST_NAME)}.\n{WHAT_IT_IS[self.cause]}\n",
+            f"{self._headline(_LONGEST_NAME)}.\n{what_it_is(self.cause, self.subject_kind)}\n",
             f"  since:     {iso_time(self.since)}, or longer\n"
             f"  usual:     {self.usual:.1f} in an hour, of all that is there; a surge begins at {self.threshold:.0f}\n"
             f"  cause:     {self.cause}, score {self.score:.2f} of 1.00\n"
@@ -121,6 +116,7 @@ class SurgeAlert:
             listed("Addresses of ours", _rows(self.addresses)),
             listed("Destinations", _rows(self.destinations)),
             listed("Reasons", _rows(self.reasons)),
+            listed("Replies, the commonest (# stands for what differs)", _rows(self.replies)),
             listed("Subjects of the account's latest messages", samples.subjects),
             listed("Client addresses they came from", samples.client_addresses),
             listed("What may help", self.advice),
@@ -140,10 +136,9 @@ class SurgeAlert:
 
     @property
     def commands(self) -> Mapping[str, str]:
-        """Return commands for the account that is concerned most."""
-        if self.subject_kind is Subject.ACCOUNT:
-            return commands_for(self.cause, [self.subject_name])
-        return commands_for(self.cause, [name for name, _ in self.accounts if self.flow is Flow.OWN])
+        """Return commands for the account that it is about, or that has at least half of it: no other is accused."""
+        largest = (name for name, amount in self.accounts[:1] if amount >= self.volume / 2)
+        return commands_for(self.cause, self.account or next(largest, ""))
 
     def webhook(self, samples: Samples) -> dict[str, Any]:
         """Return the JSON object of the webhook."""
@@ -171,25 +166,13 @@ class SurgeAlert:
             "addresses": _json(self.addresses),
             "destinations": _json(self.destinations),
             "reasons": _json(self.reasons),
+            "replies": _json(self.replies),
             "is_cut": self.is_cut,
             "subjects": list(samples.subjects),
             "client_addresses": list(samples.client_addresses),
             "advice": list(self.advice),
             "commands": dict(self.commands),
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads; its values are those of JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ValueError: it was not written by this version.
-        """
-        return dataclass_from(cls, values)
 
 
 def alert_of(surge: Surge, *, now: float, is_cut: bool) -> SurgeAlert:
@@ -223,6 +206,7 @@ def alert_of(surge: Surge, *, now: float, is_cut: bool) -> SurgeAlert:
         addresses=_top(everything.amounts(lambda event: event.address)),
         destinations=_top(everything.remotes),
         reasons=_top(everything.amounts(lambda event: event.category)),
+        replies=_top(everything.amounts(lambda event: without_particulars(event.reply)))[:_MOST_REPLIES],
         is_cut=is_cut,
     )
 

@@ -1,8 +1,9 @@
 """How much is usual: what is counted when an event is noted, and what that makes for an hour of an ordinary day.
 
-Each accepted domain has a stream in each flow, each account and each destination one for our own mail, and one holds
-everything: it tells how long we have been counting. They are kept for a week. A stream costs one row every seven
-minutes at most. Clients outside have none: there are as many of them as somebody wants.
+Each accepted domain has a stream in each flow, each account and each destination one for our own mail, what is refused
+as spam of all our mail has one, and one holds everything: it tells how long we have been counting. They are kept for a
+week. A stream costs one row every seven minutes at most. Clients outside have none: there are as many of them as
+somebody wants.
 
 The usual number of an hour is the median of the last seven days, each divided by 24, without the hour that is looked
 at. One bad day changes nothing: a campaign of yesterday does not hide that of today. What has gone on for most of the
@@ -15,11 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from deliverypools.core.surges.events import NdrEvent
+from deliverypools.core.surges.events import Category, NdrEvent
 from deliverypools.core.surges.flows import Flow, account_of_event, amount_of, flow_of
 from deliverypools.core.tallies import DAY, HOUR, Entry, Tally, Used, Window
 
 EVERYTHING: Final = "ndr/all"
+REFUSED_AS_SPAM: Final = "ndr/own/refused-as-spam"
+"""Mail of all our accounts."""
 _DAYS: Final = 7
 _HOURS_OF_A_DAY: Final = DAY // HOUR
 _KEEP_SECONDS: Final = _DAYS * DAY + HOUR
@@ -39,6 +42,8 @@ def _streams_of(event: NdrEvent) -> list[str]:
             streams.append(account_stream(account))
         if event.remote:
             streams.append(destination_stream(event.remote))
+        if event.category is Category.SPAM:
+            streams.append(REFUSED_AS_SPAM)
     return streams
 
 

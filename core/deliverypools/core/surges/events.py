@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+from deliverypools.core.facts import printable
+
+LONGEST_REPLY: Final = 100
+"""Characters."""
 
 
 class Way(StrEnum):
@@ -24,6 +30,8 @@ class Category(StrEnum):
     MAILBOX_FULL = "mailbox-full"
     SPAM = "spam"
     """The message, or its sender, was refused as spam or for a bad reputation."""
+    UNREACHABLE = "unreachable"
+    """The destination did not answer, could not be found, or had no time for us: 4xx until it was given up."""
     OTHER = "other"
 
 
@@ -56,3 +64,10 @@ class NdrEvent:
     """Recipients that were not reached or were refused."""
     local_parts: int = 1
     """How many different local parts these had."""
+    reply: str = ""
+    """How what the server said begins (`reply_of`), of the first recipient; "" where nobody is quoted."""
+
+
+def reply_of(diagnostic: str) -> str:
+    """Return as much of what a server said as an event keeps."""
+    return printable(diagnostic, LONGEST_REPLY)

@@ -3,7 +3,8 @@
 In each flow, what is explained is taken out before the rest is looked at, so that no event is part of two surges:
 1. mail of outsiders and notices about mail that is not ours: a client network unlike all others around it, over all
    domains that it touches; then what is left of each domain; then networks that touch many domains a little;
-2. our own mail: a destination unlike all others; then accounts; then destinations again; then what is left of domains.
+2. our own mail: a destination unlike all others; then accounts whose mail is refused as spam everywhere, all together;
+   then single accounts; then destinations again; then what is left of domains.
 Surges that are one incident are then joined into one (`surge.joined`).
 
 A group is a surge when it counts for `minimum` and for `factor` times what is usual in an hour, for the account or the
@@ -18,11 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deliverypools.core.surges.baseline import account_stream, destination_stream, domain_stream
+from deliverypools.core.client_networks import network_of
+from deliverypools.core.surges.baseline import REFUSED_AS_SPAM, account_stream, destination_stream, domain_stream
 from deliverypools.core.surges.causes import Around, Cause, Explanation, alone, explain
-from deliverypools.core.surges.events import NdrEvent
-from deliverypools.core.surges.flows import Flow, amount_of, flow_of
-from deliverypools.core.surges.groups import Group, Subject, groups_of, subject_name, volume_of
+from deliverypools.core.surges.events import Category, NdrEvent
+from deliverypools.core.surges.flows import Flow, account_of_event, amount_of, flow_of
+from deliverypools.core.surges.groups import ALL_ACCOUNTS, Group, Subject, groups_of, subject_name, volume_of
 from deliverypools.core.surges.surge import Surge, joined
 from deliverypools.core.tallies import HOUR
 
@@ -31,6 +33,8 @@ MOST_EVENTS: Final = 20_000
 _MOST_CANDIDATES: Final = 20
 """Of each kind of subject, the largest, in one look."""
 _MOST_OF_IT: Final = 0.8
+_MUCH: Final = 0.3
+_FAR_AHEAD: Final = 3
 _MOST_DOMAINS: Final = 100
 """Of a group that touches more, the rest counts as one that nothing is usual for."""
 
@@ -73,6 +77,7 @@ class _Search:
             return
         if self._flow is Flow.OWN:
             yield from self._unlike_the_rest(Subject.DESTINATION)
+            yield from self._everybody()
             yield from self._each(Subject.ACCOUNT)
             yield from self._unlike_the_rest(Subject.DESTINATION)
             yield from self._domains()
@@ -95,10 +100,44 @@ class _Search:
             if explanations[0].cause is not Cause.UNCLEAR:
                 yield from self._taken(group, explanations)
 
+    def _everybody(self) -> Iterator[Surge]:
+        """Take out the accounts whose mail is refused for what all of them have in common, the addresses it leaves by.
+
+        Not those that are a surge of another kind, and not the largest where it is far ahead: one that sends spam is
+        often why an address is listed.
+        """
+        others = self._other_senders()
+        events = [event for event in self._left if account_of_event(event) not in others]
+        refused = [event for event in events if event.category is Category.SPAM]
+        if volume_of(refused) < self._level.minimum:
+            return
+        everybody = Group(self._flow, Subject.EVERYBODY, ALL_ACCOUNTS, tuple(refused))
+        networks = everybody.sending_networks
+        unknown = (event for event in events if event.category is Category.UNKNOWN_USER)
+        unknown_from_there = volume_of(event for event in unknown if network_of(event.client) in networks)
+        usual = sum(self._level.usual(_domain_streams(everybody)).values())
+        explanations = explain(
+            everybody, Around(everybody.volume + max(0, unknown_from_there - round(usual)), next_largest=0)
+        )
+        if explanations[0].cause is Cause.UNCLEAR:
+            return
+        for surge in self._taken(everybody, explanations):
+            self._left = [event for event in self._left if account_of_event(event) not in everybody.accounts]
+            yield surge
+
+    def _other_senders(self) -> set[str]:
+        """Return the accounts that are a surge of another kind, and the one that is refused far more than the next."""
+        others = {group.name for group in self._groups(Subject.ACCOUNT) if group.share(Category.SPAM) < _MUCH}
+        refused = [event for event in self._left if event.category is Category.SPAM]
+        largest = groups_of(refused, self._flow, Subject.ACCOUNT, 1)[:2]
+        if len(largest) > 1 and largest[0].volume >= _FAR_AHEAD * largest[1].volume:
+            others.add(largest[0].name)
+        return others
+
     def _each(self, subject: Subject) -> Iterator[Surge]:
         """Take out every group that is a surge, whatever its cause."""
         for group in self._groups(subject):
-            yield from self._taken(group, explain(group, alone(group)))
+            yield from self._taken(group, explain(group, self._by_itself(group)))
 
     def _domains(self) -> Iterator[Surge]:
         """Take out every domain that is a surge; one that its largest network or account explains as that one's."""
@@ -115,13 +154,18 @@ class _Search:
             return surge
         first = found[0]
         if subject is Subject.ACCOUNT:
-            explanations = explain(first, alone(first))
+            explanations = explain(first, self._by_itself(first))
             explains = first.volume >= _MOST_OF_IT * group.volume
         else:
             rest = max(0, group.volume - first.volume - round(surge.usual))
             explanations = explain(first, Around(first.volume + rest, found[1].volume if found[1:] else 0))
             explains = explanations[0].cause is not Cause.UNCLEAR
         return replace(surge, group=first, explanations=explanations) if explains else surge
+
+    def _by_itself(self, group: Group) -> Around:
+        """Return surroundings in which nothing else happened."""
+        streams = _streams_of(group)
+        return alone(group, sum(self._level.usual(streams).values()))
 
     def _groups(self, subject: Subject) -> list[Group]:
         return groups_of(self._left, self._flow, subject, self._level.minimum)[:_MOST_CANDIDATES]
@@ -165,6 +209,8 @@ def _streams_of(group: Group) -> list[str]:
         return [account_stream(group.name)]
     if group.subject is Subject.DESTINATION:
         return [destination_stream(group.name)]
+    if group.subject is Subject.EVERYBODY:
+        return [REFUSED_AS_SPAM]
     return _domain_streams(group)
 
 

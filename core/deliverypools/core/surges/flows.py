@@ -7,8 +7,6 @@ campaign, and a newsletter must not hide a harvest.
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
 from deliverypools.core.dsn.was_it_ours import Verdict
@@ -16,9 +14,6 @@ from deliverypools.core.surges.events import NdrEvent, Way
 
 MOST_OF_AN_EVENT: Final = 1000
 """No event counts for more recipients than that."""
-_LONGEST_ADDRESS: Final = 45
-_PREFIXES: Final = {4: 24, 6: 56}
-"""Of IPv6 what a customer is commonly given (RIPE-690): a harvester there has 256 networks of 64 bits."""
 
 
 class Flow(StrEnum):
@@ -54,15 +49,3 @@ def amount_of(event: NdrEvent) -> int:
 def account_of_event(event: NdrEvent) -> str:
     """Return whose mail failed: the account, else the address of ours; "" if neither is known."""
     return event.account or event.address
-
-
-@lru_cache(maxsize=32_768)
-def network_of(client: str) -> str:
-    """Return the network of a client: /24 of IPv4, /56 of IPv6; what is no address stays, cut."""
-    try:
-        address = ip_address(client.partition("/")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return str(ip_network(f"{address}/{_PREFIXES[address.version]}", strict=False))
-    except ValueError:
-        return client[:_LONGEST_ADDRESS]

@@ -7,9 +7,12 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import Final
 
+from deliverypools.core.client_networks import network_of
+from deliverypools.core.dsn.was_it_ours import Verdict
 from deliverypools.core.surges.events import Category, NdrEvent, Way
-from deliverypools.core.surges.flows import Flow, account_of_event, network_of
+from deliverypools.core.surges.flows import Flow, account_of_event
 
 
 class Subject(StrEnum):
@@ -22,6 +25,11 @@ class Subject(StrEnum):
     """A network of clients."""
     DESTINATION = "destination"
     """A domain that our mail goes to."""
+    EVERYBODY = "site"
+    """Accounts of all domains."""
+
+
+ALL_ACCOUNTS: Final = "all accounts"
 
 
 def subject_name(event: NdrEvent, subject: Subject) -> str:
@@ -35,6 +43,8 @@ def subject_name(event: NdrEvent, subject: Subject) -> str:
             return network_of(event.client)
         case Subject.DESTINATION:
             return event.remote
+        case Subject.EVERYBODY:
+            return ALL_ACCOUNTS
 
 
 def volume_of(events: Iterable[NdrEvent]) -> int:
@@ -117,6 +127,11 @@ class Group:
     def share(self, *categories: Category) -> float:
         """Return the share of the volume that failed for such a reason."""
         return volume_of(event for event in self.events if event.category in categories) / self.volume
+
+    @cached_property
+    def share_not_ours(self) -> float:
+        """Return the share of the volume of which our log knows that we have not sent what failed."""
+        return volume_of(event for event in self.events if event.verdict == Verdict.BACKSCATTER) / self.volume
 
     def part(self, amount: float) -> float:
         """Return which share of the volume an amount is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,6 +22,13 @@ _SAME_DOMAINS: Final = 0.5
 _LONGEST_NAME: Final = 400
 _MOST_PARTS: Final = 20
 _MUCH: Final = 0.1
+_WEAKER: Final[Mapping[Cause, Sequence[Cause]]] = {
+    Cause.SPAM_ATTACK: (Cause.OLD_LIST_OR_STOLEN_PASSWORD, Cause.OLD_LIST, Cause.UNCLEAR),
+    Cause.OLD_LIST_OR_STOLEN_PASSWORD: (Cause.OLD_LIST, Cause.UNCLEAR),
+    Cause.ROGUE_SERVER: (Cause.DESTINATION_DOWN, Cause.UNCLEAR),
+    Cause.DESTINATION_DOWN: (Cause.ROGUE_SERVER, Cause.UNCLEAR),
+    Cause.UNCLEAR: (),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +100,10 @@ class Surge:
                         yield self._once(self.cause, Subject.ACCOUNT if is_own else Subject.CLIENT, str(name))
 
     def weaker_names(self) -> Iterator[str]:
-        """Yield further names that need not be told once this is told: that no cause was seen is no news then."""
-        if self.cause is not Cause.UNCLEAR:
-            for part in self.parts():
-                yield self._once(Cause.UNCLEAR, part.group.subject, part.group.name)
+        """Yield further names that need not be told once this is told: what says less is no news then."""
+        for part in self.parts():
+            for cause in _WEAKER.get(self.cause, (Cause.UNCLEAR,)):
+                yield self._once(cause, part.group.subject, part.group.name)
 
     def _once(self, cause: Cause, subject: Subject, name: str) -> str:
         return f"surge/{cause}/{self.group.flow}/{subject}/{utc_day(self.since)}/{printable(name, _LONGEST_NAME)}"
@@ -129,7 +136,7 @@ def _incident(first: Surge, others: Sequence[Surge]) -> Surge:
         return surge
     everything = surge.whole()
     explanations = explain(everything, alone(everything))
-    if explanations[0].cause in (Cause.UNCLEAR, Cause.OLD_LIST):
+    if explanations[0].cause in (Cause.UNCLEAR, Cause.OLD_LIST, Cause.OLD_LIST_OR_STOLEN_PASSWORD):
         return surge
     return replace(
         surge,
