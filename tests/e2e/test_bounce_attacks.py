@@ -20,15 +20,29 @@ from deliverypools.lab.signing import signed
 NOC = "noc@strict.example"
 
 
-class TestDrop:
-    @pytest.fixture(scope="class")
-    def lab(self) -> Iterator[Lab]:
-        main = {"notify_classes": "bounce", "bounce_notice_recipient": NOC}
-        site = dataclasses.replace(SITE, main={**SITE.main, **main})
-        with running(site=site, settings={"bounces": {"drop_backscatter": True}}) as lab:
-            lab.receiver.answer(OUT, FULL)
-            yield lab
+@pytest.fixture(scope="module")
+def dropping() -> Iterator[Lab]:
+    main = {"notify_classes": "bounce", "bounce_notice_recipient": NOC}
+    site = dataclasses.replace(SITE, main={**SITE.main, **main})
+    with running(site=site, settings={"bounces": {"drop_backscatter": True}}) as lab:
+        lab.receiver.answer(OUT, FULL)
+        yield lab
 
+
+@pytest.fixture(scope="module")
+def rejecting() -> Iterator[Lab]:
+    with running(settings={"bounces": {"reject_backscatter": True}}) as lab:
+        from_outside(lab, "bob@example.org")
+        submit(lab, fresh())
+        lab.wait_until_queue_is_empty()
+        # As if the decision log were ten days old.
+        with sqlite3.connect(lab.directory / "state.db") as database:
+            database.execute("UPDATE log_times SET last_at = last_at - 864000 WHERE keep_seconds = 0")
+        database.close()
+        yield lab
+
+
+class TestDrop:
     @pytest.mark.parametrize(
         ("fields", "options"),
         [
@@ -37,69 +51,57 @@ class TestDrop:
             pytest.param(b"X-Pad: 1\r\n" * 2000, [], id="many fields"),
         ],
     )
-    def test_fields_that_hide_the_ticket(self, lab: Lab, fields: bytes, options: list[str]):
+    def test_fields_that_hide_the_ticket(self, dropping: Lab, fields: bytes, options: list[str]):
         sender = fresh("strict.example")
         data = mail(sender).replace(b"Subject:", fields + b"Subject:", 1)
-        assert lab.send(sender, "command@example.org", data, mail_options=options).accepted
-        dropped_for(lab, sender)
+        assert dropping.send(sender, "command@example.org", data, mail_options=options).accepted
+        dropped_for(dropping, sender)
 
-    def test_notice_of_a_megabyte(self, lab: Lab):
+    def test_notice_of_a_megabyte(self, dropping: Lab):
         sender = fresh("strict.example")
         recipients = [f"command+{number}{'x' * 400}@example.org" for number in range(500)]
-        assert lab.send(sender, recipients, mail(sender)).accepted
-        dropped_for(lab, sender)
+        assert dropping.send(sender, recipients, mail(sender)).accepted
+        dropped_for(dropping, sender)
 
-    def test_owner_of_a_list_whose_domain_publishes_nothing(self, lab: Lab):
+    def test_owner_of_a_list_whose_domain_publishes_nothing(self, dropping: Lab):
         # The author's DMARC fails, as on many lists; the envelope sender has failed nothing.
-        assert lab.send("one-bounces@example.com", "command@example.org", mail("erin@strict.example")).accepted
-        sent_to(lab, "one-bounces@example.com")
+        assert dropping.send("one-bounces@example.com", "command@example.org", mail("erin@strict.example")).accepted
+        sent_to(dropping, "one-bounces@example.com")
 
-    def test_owner_of_a_list_that_signs_in_its_own_name(self, lab: Lab):
+    def test_owner_of_a_list_that_signs_in_its_own_name(self, dropping: Lab):
         # It came through a forwarder, so SPF fails.
         data = signed(mail("erin@example.com"), "sealer.example")
-        assert lab.send("two-bounces@sealer.example", "command@example.org", data).accepted
-        sent_to(lab, "two-bounces@sealer.example")
+        assert dropping.send("two-bounces@sealer.example", "command@example.org", data).accepted
+        sent_to(dropping, "two-bounces@sealer.example")
 
-    def test_copy_for_the_postmaster_whom_somebody_forged(self, lab: Lab):
+    def test_copy_for_the_postmaster_whom_somebody_forged(self, dropping: Lab):
         subject = fresh_subject()
-        assert lab.send(NOC, "command@example.org", mail(NOC, Subject=subject)).accepted
-        lab.wait_for(lambda message: NOC in message.recipients and subject.encode() in message.data)
-        assert [one.sender for one in ledger(lab) if one.subject == subject] == [NOC]
+        assert dropping.send(NOC, "command@example.org", mail(NOC, Subject=subject)).accepted
+        dropping.wait_for(lambda message: NOC in message.recipients and subject.encode() in message.data)
+        assert [one.sender for one in ledger(dropping) if one.subject == subject] == [NOC]
 
 
 class TestReject:
-    @pytest.fixture(scope="class")
-    def lab(self) -> Iterator[Lab]:
-        with running(settings={"bounces": {"reject_backscatter": True}}) as lab:
-            from_outside(lab, "bob@example.org")
-            submit(lab, fresh())
-            lab.wait_until_queue_is_empty()
-            # As if the decision log were ten days old.
-            with sqlite3.connect(lab.directory / "state.db") as database:
-                database.execute("UPDATE log_times SET last_at = last_at - 864000 WHERE keep_seconds = 0")
-            database.close()
-            yield lab
-
-    def test_bounce_of_a_mailbox_elsewhere_that_forwards_to_us(self, lab: Lab):
+    def test_bounce_of_a_mailbox_elsewhere_that_forwards_to_us(self, rejecting: Lab):
         received = (
             f"Received: from pc by mx.other.example (Postfix) with ESMTPSA id 4ABCDEF123;\r\n\t{formatdate()}\r\n"
         )
         data = bounce(received.encode() + mail("alice@other.example"), subject=fresh_subject())
         elsewhere = data.replace(b"To: alice@example.org", b"To: alice@other.example")
-        assert lab.send("", "alice@example.org", elsewhere).accepted
+        assert rejecting.send("", "alice@example.org", elsewhere).accepted
         # In alice's name here it would be backscatter: that is what makes the difference.
-        assert lab.send("", "alice@example.org", data).code == 550
+        assert rejecting.send("", "alice@example.org", data).code == 550
 
-    def test_bounce_of_a_message_with_a_folded_message_id(self, lab: Lab):
+    def test_bounce_of_a_message_with_a_folded_message_id(self, rejecting: Lab):
         recipient = fresh()
-        submit(lab, recipient, mail().replace(b"Message-ID: <", b"Message-ID: <long.part.\r\n "))
-        sent = arrived(lab, recipient).data
+        submit(rejecting, recipient, mail().replace(b"Message-ID: <", b"Message-ID: <long.part.\r\n "))
+        sent = arrived(rejecting, recipient).data
         start = sent.index(b"Message-ID:")
         kept = [sent[start : sent.index(b">", start) + 3]]
         for name in (b"From:", b"Date:"):
             at = sent.index(name)
             kept.append(sent[at : sent.index(b"\r\n", at) + 2])
-        assert lab.send("", "alice@example.org", bounce(b"".join(kept), subject=fresh_subject())).accepted
+        assert rejecting.send("", "alice@example.org", bounce(b"".join(kept), subject=fresh_subject())).accepted
 
 
 def test_list_that_names_everybody_is_not_believed():
