@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from deliverypools.core.dns_lists import HEADER as LIST_HEADER
 from deliverypools.core.dns_lists import has_sender_of_bounces
 from deliverypools.core.dsn.was_it_ours import HEADER
-from deliverypools.core.facts import Ingress
+from deliverypools.core.facts import Ingress, printable
 from deliverypools.milter.arrived_dsn import judge_arrived, note_arrived, refuse_backscatter
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.own_notices import drop_backscatter, marked, note_own_notice, read_own_notice
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Verdict
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,18 @@ class DsnOutcome:
 
 
 def handle_dsn(message: CollectedMessage, connection: Connection, ingress: Ingress, services: Services) -> DsnOutcome:
-    """Return what is to be done with a message that enters, as a DSN; count it for the surges."""
+    """Return what is to be done with a message that enters, as a DSN; count it for the surges.
+
+    Never raises: a DSN that breaks this goes on like any other message, instead of being tried again for days.
+    """
+    try:
+        return _handled(message, connection, ingress, services)
+    except Exception:
+        _logger.exception("%s: untrapped exception while it was read as a DSN", printable(message.queue_id))
+        return DsnOutcome(strip=((HEADER, message.dsn_fields),))
+
+
+def _handled(message: CollectedMessage, connection: Connection, ingress: Ingress, services: Services) -> DsnOutcome:
     if ingress is Ingress.BOUNCE:
         notice = read_own_notice(message, connection, services)
         note_own_notice(notice, message, connection, services)
