@@ -7,20 +7,24 @@ from collections.abc import Iterator
 from email.utils import formatdate
 
 import pytest
-from mailing import ALICE, arrived, delivered, fresh, fresh_subject, from_outside, mail, running
+from mailing import ALICE, arrived, arrived_with, delivered, fresh, fresh_subject, from_outside, mail, running
 
 from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.core.surges.events import NdrEvent
 from deliverypools.lab.lab import TRUSTED_CLIENT, Lab
 from deliverypools.lab.receiver import REFUSE
+from deliverypools.lab.site import Site
 from deliverypools.lab.waiting import wait_until
 
 DSN_HEADER = "X-Delivery-Pool-DSN"
 
 
+SITE = Site(virtual={"forwards@example.org": "far@example.net"})
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["mark", "reject"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with running(settings={"bounces": {"reject_backscatter": request.param}}) as lab:
+    with running(site=SITE, settings={"bounces": {"reject_backscatter": request.param}}) as lab:
         lab.refuses = request.param  # type: ignore[attr-defined]
         # From here on the decision log tells of everything.
         from_outside(lab, "bob@example.org")
@@ -116,6 +120,20 @@ def test_bounce_of_another_users_message_is_not_genuine(lab: Lab):
     subject = fresh_subject()
     data = bounce(submit_and_arrive(lab, ("bob@example.org", "secret")), subject=subject)
     assert marked(lab, data, subject).startswith("unknown; ")
+
+
+def test_bounce_of_what_a_forger_had_forwarded_here_is_not_genuine(lab: Lab):
+    subject = fresh_subject()
+    assert lab.send("alice@example.org", "forwards@example.org", mail("alice@example.org", Subject=subject)).accepted
+    sent = arrived_with(lab, subject).data
+    subject = fresh_subject()
+    assert marked(lab, bounce(sent, subject=subject), subject).startswith("unknown; ")
+
+
+def test_what_we_tell_our_users_leaves_with_no_message(lab: Lab):
+    subject = fresh_subject()
+    assert lab.send("", "forwards@example.org", bounce(b"", subject=subject)).accepted
+    assert "X-Delivery-Pool" not in arrived_with(lab, subject).data.decode()
 
 
 def test_bounce_that_returns_nothing_is_unknown(lab: Lab):

@@ -1,4 +1,4 @@
-"""virtual_alias_domains: Postfix says "error" of every recipient there, also of those that it accepts."""
+"""Recipients whose transport is error(8), and that an alias leads elsewhere: Postfix accepts them, and says "error"."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ SITE = Site(
         "signed@virt.example": "signed@example.net",
         "many@virt.example": "many@example.net",
         "alice@virt.example": "alice@example.org",
+        "bob@old.example": "bob@example.org",
     },
-    main={"virtual_alias_domains": "virt.example"},
+    main={
+        "virtual_alias_domains": "virt.example",
+        "relay_domains": "old.example",
+        "transport_maps": "texthash:{config}/transport",
+    },
+    files={"transport": "old.example error:5.1.1\n"},
 )
 SETTINGS = {
     "limits": {"recipients_per_day": 5, "messages_per_minute": 0},
-    "accepted_domains": ["example.org", "virt.example"],
+    "accepted_domains": ["example.org", "virt.example", "old.example"],
     "forwarding": {"unauthenticated_forward": "reject"},
 }
 
@@ -34,9 +40,10 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-def test_mail_to_one_is_examined(lab: Lab):
+@pytest.mark.parametrize("domain", ["virt.example", "old.example"])
+def test_mail_to_one_is_examined(lab: Lab, domain: str):
     subject = fresh_subject()
-    assert lab.send("erin@strict.example", "bob@virt.example", mail("erin@strict.example", Subject=subject)).accepted
+    assert lab.send("erin@strict.example", f"bob@{domain}", mail("erin@strict.example", Subject=subject)).accepted
     assert "spf=fail" in delivered(lab, "bob", subject)["Authentication-Results"]
 
 
@@ -65,7 +72,19 @@ def test_bounce_for_a_user_there_is_judged(lab: Lab):
     assert delivered(lab, "alice", subject)["X-Delivery-Pool-DSN"].startswith("unknown; ")
 
 
-def test_unknown_user_there_is_refused(lab: Lab):
-    result = lab.send("erin@example.com", ["nobody@virt.example", "bob@virt.example"], mail("erin@example.com"))
+@pytest.mark.parametrize(
+    ("refused", "code"),
+    [
+        ("nobody@virt.example", 550),
+        ("nobody@old.example", 550),
+        ('"a b"@example.org', 550),
+        ("nobody@stranger.example", 554),
+    ],
+)
+def test_who_is_refused_is_no_recipient(lab: Lab, refused: str, code: int):
+    message_id = f"<{fresh_subject().replace(' ', '.')}@count.example>"
+    result = lab.send("erin@example.com", [refused, "bob@old.example"], mail(Message_ID=message_id))
     assert result.accepted
-    assert list(result.refused) == ["nobody@virt.example"]
+    assert {one: reply[0] for one, reply in result.refused.items()} == {refused: code}
+    line = next(line for line in lab.milter.log().splitlines() if message_id in line and "pass=first" in line)
+    assert "recipients=1 " in line

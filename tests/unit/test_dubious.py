@@ -130,4 +130,9 @@ def test_dmarc_of_a_domain_above_or_below_counts(author):
 
 def test_who_has_signed_has_not_failed_though_spf_did():
     assert why(replace(FORGED, is_envelope_signed=True)) == ""
-    assert "spam" in why(replace(FORGED, is_envelope_signed=True, spam="X-Spam-Flag: YES"))
+    assert why(replace(FORGED, is_envelope_signed=True, spam="X-Spam-Flag: YES")) == ""
+
+
+@pytest.mark.parametrize("results", ["spf=pass", "spf=temperror"])
+def test_whose_envelope_passed_has_not_forged_it_though_a_filter_changed_the_message(results):
+    assert why(replace(FORGED, authentication_results=results, spam="X-Spam-Flag: YES")) == ""

@@ -63,7 +63,7 @@ def test_clues_of_a_notice():
         message_ids=("<1@example.org>",),
         queue_files=(("mx.example.org", "4jXLFr5qPHzJwBX"), ("mx.example.org", "4jXLFr5YHtzJwBV")),
         ticket_values=("gAAAAABqsomething\n\t.dp.further\n\t.dp.last",),
-        hosts=("client.example", "unknown", "mx.example.org"),
+        hosts=("client.example", "unknown", "mx.example.org", "192.0.2.9"),
         sender_domains=("example.org",),
         sent_at=NOW,
     )
@@ -84,13 +84,20 @@ def test_no_clues():
         (
             "from a.example (b.example [192.0.2.1])\n\t(No TLS)\n\tby mx.example.org (Postfix) with ESMTPS id 4XYZ1",
             (("mx.example.org", "4XYZ1"),),
-            ("a.example", "b.example", "mx.example.org"),
+            ("a.example", "b.example", "mx.example.org", "192.0.2.1"),
         ),
         (
             "from a.example ([192.0.2.1]) by MX.example.org (Mailer) (authenticated as x) with ESMTP id 12345",
             (),
-            ("a.example", "mx.example.org"),
+            ("a.example", "mx.example.org", "192.0.2.1"),
         ),
+        (
+            "from unknown (HELO mail.x.example) (192.0.2.10) by mx.example.net",
+            (),
+            ("unknown", "mx.example.net", "192.0.2.10"),
+        ),
+        ("from [192.0.2.10] (port=1 helo=x) by mx.example.net", (), ("mx.example.net", "192.0.2.10")),
+        ("from a ([IPv6:2001:DB8:0::1]) by b; 12:30 (12:30)", (), ("a", "b", "2001:db8::1")),
         ("from mx.example.org by mx.example.net with SMTP; date", (), ("mx.example.org", "mx.example.net")),
         ("(qmail 1234 invoked by uid 1); date", (), ()),
     ],

@@ -12,10 +12,11 @@ from deliverypools.core.dsn.categories import category_of
 from deliverypools.core.dsn.report import RecipientStatus, Report, read_report
 from deliverypools.core.dsn.was_it_ours import Clues, Judgement, clues_of, judge
 from deliverypools.core.dsn.was_it_ours import Verdict as Ours
-from deliverypools.core.facts import printable
+from deliverypools.core.facts import Ingress, printable
 from deliverypools.core.message_kind import Kind
 from deliverypools.core.records import FIRST_PASS, DecisionRecord
 from deliverypools.core.surges.events import NdrEvent, Way, reply_of
+from deliverypools.core.ticket import Ticket
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.ndr_events import digest_of, note_event
 from deliverypools.milter.returned_ticket import ticket_returned
@@ -44,12 +45,11 @@ def judge_arrived(message: CollectedMessage, connection: Connection, services: S
     clues = clues_of(message.headers, report)
     ticket, _problem = ticket_returned(report, services)
     record, complete_since = _on_record(clues, message, services)
-    sender = ticket.origin.envelope_sender if ticket and ticket.origin else record.envelope_sender if record else ""
     judgement = judge(
         clues,
         recipients=users,
         record=record,
-        original_sender=sender,
+        original_sender=_sender_of_ours(ticket, record),
         has_ticket=ticket is not None,
         our_hosts=_our_hosts(connection, services),
         is_our_domain=services.settings.is_accepted_domain,
@@ -61,6 +61,17 @@ def judge_arrived(message: CollectedMessage, connection: Connection, services: S
         judgement=judgement,
         account=record.account if record and judgement.verdict is Ours.GENUINE else "",
     )
+
+
+def _sender_of_ours(ticket: Ticket | None, record: DecisionRecord | None) -> str:
+    """Return the envelope sender of a message that was sent from here.
+
+    "" where it came from outside and was sent on: anybody may have written that sender.
+    """
+    if ticket is not None:
+        origin = ticket.origin
+        return origin.envelope_sender if origin and origin.ingress is not Ingress.OUTSIDE else ""
+    return record.envelope_sender if record and record.ingress != Ingress.OUTSIDE else ""
 
 
 def _on_record(
@@ -78,9 +89,10 @@ def _on_record(
 
 
 def _our_hosts(connection: Connection, services: Services) -> frozenset[str]:
-    return frozenset(
-        name.lower() for name in (connection.hostname, *(pool.helo for pool in services.settings.pools.values()))
-    )
+    """Return the names of this host, and the names and addresses of its pools."""
+    pools = services.settings.pools.values()
+    addresses = (str(address) for pool in pools for address in pool.addresses)
+    return frozenset({connection.hostname.lower(), *(pool.helo for pool in pools), *addresses})
 
 
 def refuse_backscatter(arrived: ArrivedDsn, message: CollectedMessage, services: Services) -> Verdict | None:

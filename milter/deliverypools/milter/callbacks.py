@@ -106,7 +106,7 @@ class PoolMilter(Milter.Base):
         try:
             self._ctx.setsymlist(Milter.M_CONNECT, "j {daemon_name}")
             self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen}")
-            self._ctx.setsymlist(Milter.M_ENVRCPT, "{rcpt_mailer} {rcpt_host}")
+            self._ctx.setsymlist(Milter.M_ENVRCPT, "{rcpt_mailer} {rcpt_host} {rcpt_addr}")
             self._ctx.setsymlist(Milter.M_DATA, "i")
             self._ctx.setsymlist(Milter.M_EOM, "i")
         except Exception:  # noqa: BLE001  (libmilter would negotiate everything instead)
@@ -179,7 +179,8 @@ class PoolMilter(Milter.Base):
     @guarded
     def envrcpt(self, recipient: str, *parameters: str) -> int:
         """Take a recipient; one that Postfix refuses is only counted."""
-        if code := refused_with(self._macro("{rcpt_mailer}"), self._macro("{rcpt_host}")):
+        macros = (self._macro(name) for name in ("{rcpt_mailer}", "{rcpt_host}", "{rcpt_addr}"))
+        if code := refused_with(*macros):
             self._take_refused(recipient, code)
             return Milter.CONTINUE
         if self._collector is None:

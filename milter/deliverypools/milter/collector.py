@@ -78,8 +78,6 @@ class CollectedMessage:
     """How many fields it has of the name in which we tell our users about a DSN: all forged."""
     list_fields: int = 0
     """How many it has of the name in which the policy service tells that its client is on a list of backscatter."""
-    begins_with_list: bool = False
-    """Whether such a field is the first of all: there the policy service's own stands, above Postfix's Received."""
     draft: CopyDraft | None = None
     """The whole message, where it was to be collected."""
 
@@ -120,7 +118,6 @@ class MessageCollector:
         self._fields: list[tuple[str, str]] = []
         self._is_complete = True
         self._ours: Counter[str] = Counter()
-        self._first_field: str | None = None
         self._has_message_id = False
         self._ticket_values: list[str] = []
         self._authserv_id = authserv_id
@@ -154,8 +151,6 @@ class MessageCollector:
         if self._draft:
             self._draft.add_header(name, value)
         lower = name.lower()
-        if self._first_field is None:
-            self._first_field = lower
         if lower in _OURS:
             self._ours[lower] += 1
             if lower == ticket.HEADER.lower() and len(self._ticket_values) < _MOST_TICKETS:
@@ -228,6 +223,5 @@ class MessageCollector:
             body_start=body_start,
             dsn_fields=self._ours[DSN_HEADER.lower()],
             list_fields=self._ours[LIST_HEADER.lower()],
-            begins_with_list=self._first_field == LIST_HEADER.lower(),
             draft=self._draft,
         )

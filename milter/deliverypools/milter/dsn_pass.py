@@ -67,7 +67,7 @@ def _handled(message: CollectedMessage, connection: Connection, ingress: Ingress
 def _false_listings(message: CollectedMessage, ingress: Ingress, services: Services) -> tuple[tuple[str, int], ...]:
     """Return the fields that say which list the client is on, and that the policy service has not written.
 
-    Its own is the first of all. (Where it has written none, a stranger may have put his there: he accuses himself.)
+    Its own is the topmost. (Where it has written none, a stranger may have put his there: he accuses himself.)
     """
     bounces = services.settings.bounces
     may_be_ours = (
@@ -75,6 +75,5 @@ def _false_listings(message: CollectedMessage, ingress: Ingress, services: Servi
         and bool(bounces.backscatter_lists)
         and bounces.backscatter_list_action == "tag"
         and has_sender_of_bounces(message.envelope_sender)
-        and message.begins_with_list
     )
     return tuple((LIST_HEADER, number) for number in range(2 if may_be_ours else 1, message.list_fields + 1))

@@ -11,6 +11,8 @@ from deliverypools.core import ticket as tickets
 from deliverypools.core.addresses import normalise_address
 from deliverypools.core.authentication import Authentication, with_authentication
 from deliverypools.core.decisions import FORWARDING_REFUSED, NORMAL, REFUSED_TAG, SPAM, UNDECIDED, Decision, Refusal
+from deliverypools.core.dns_lists import HEADER as LIST_HEADER
+from deliverypools.core.dsn.was_it_ours import HEADER as DSN_HEADER
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, fit_for_reply, printable
 from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.mailing_lists import list_posted_to
@@ -74,6 +76,8 @@ def egress_pass(
         return verdict
     verdict = dataclasses.replace(
         verdict,
+        # For our users, not for others.
+        delete=(*verdict.delete, (DSN_HEADER, message.dsn_fields), (LIST_HEADER, message.list_fields)),
         new_sender=_new_sender(facts, decision, message, services),
         notify_of_failure=message.silent_recipients if decision.refusal and not services.settings.shadow else (),
     )

@@ -23,6 +23,8 @@ _NOTED_AT: Final = 200
 """So many refused recipients are an event, before the connection ends."""
 _REFUSED_MAILER: Final = "error"
 _BARE_CODE: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
+_ADDRESS: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|[^\s"@]++)@[^\s@]++')
+"""An address, and no reply: that has words with blanks between them."""
 _UNKNOWN_USER: Final = ("5.1.0", "5.1.1", "5.1.10")
 
 _logger = logging.getLogger(__name__)
@@ -47,13 +49,15 @@ def note_event(event: NdrEvent, services: Services) -> None:
         _logger.error("%s: not counted for surges: %s", event.event_id, error)
 
 
-def refused_with(mailer: str, host: str) -> str:
+def refused_with(mailer: str, host: str, address: str) -> str:
     """Return the enhanced status code (RFC 3463) with which Postfix refuses a recipient, "" for one that it accepts.
 
-    It says "error" in {rcpt_mailer} and the bare code in {rcpt_host}. "error" alone is not enough: that is the
-    transport of every address in virtual_alias_domains, with a text behind the code.
+    It says "error" in {rcpt_mailer}, the bare code in {rcpt_host} and its reply in {rcpt_addr}. "error" alone is not
+    enough: that is the transport of every address in virtual_alias_domains, with a text behind the code; nor is the
+    bare code: transport_maps may say "error:5.1.1" of an address that an alias leads elsewhere.
     """
-    return host if mailer == _REFUSED_MAILER and _BARE_CODE.fullmatch(host) else ""
+    is_refused = mailer == _REFUSED_MAILER and _BARE_CODE.fullmatch(host) and not _ADDRESS.fullmatch(address)
+    return host if is_refused else ""
 
 
 class RefusedRecipients:

@@ -13,6 +13,7 @@ from deliverypools.core.settings import Settings
 from deliverypools.core.ticket import Ticket
 
 _SPF_FAILED: Final = re.compile(r"\bspf=(?:soft)?fail\b")
+_SPF_PASSED: Final = re.compile(r"\bspf=(?:pass|temperror)\b")
 _DMARC_FAILED: Final = re.compile(r"\bdmarc=fail\b")
 
 
@@ -50,9 +51,12 @@ def why_forged(origin: Origin, author_domains: Collection[str]) -> str:
     authenticated = origin.envelope_authenticated.answer
     if authenticated in (Answer.YES, Answer.UNKNOWN):
         return ""
+    if origin.is_envelope_signed or _SPF_PASSED.search(origin.authentication_results):
+        # A filter may have changed the message since, so that nothing authenticates it any more: not the envelope.
+        return ""
     if origin.spam:
         return printable(f"the message was spam: {origin.spam}")
-    if authenticated is not Answer.NO or origin.is_envelope_signed:
+    if authenticated is not Answer.NO:
         return ""
     failed = _SPF_FAILED.findall(origin.authentication_results)
     if _is_of_author(domain_of(normalise_address(origin.envelope_sender)), author_domains):

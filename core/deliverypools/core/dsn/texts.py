@@ -274,6 +274,13 @@ def form_of(opening: str, forms: tuple[Form, ...], *, is_at_once: bool = False) 
     return best
 
 
+_SUBJECTS_OF_PROGRAMS: Final = re.compile(
+    r"(?:undelivered mail returned to sender|(?:\[postmaster\] )?email delivery failure|mail system error - returned"
+    r" mail|delivery notification: delivery has failed)$|(?:returned mail|undeliverable(?: mail)?|unzustellbar): "
+    r"|warning: message delayed "
+)
+
+
 def is_whole_subject(subject: str) -> bool:
-    """Tell whether a Subject is that of a notice, and says nothing else: "Mail delivery failure"."""
-    return any(form.pattern.fullmatch(subject) for form in SUBJECTS)
+    """Tell whether a Subject is one that programs write, or that of a notice and nothing else ("failure notice")."""
+    return bool(_SUBJECTS_OF_PROGRAMS.match(subject)) or any(form.pattern.fullmatch(subject) for form in SUBJECTS)

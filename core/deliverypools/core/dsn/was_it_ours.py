@@ -17,6 +17,7 @@ from deliverypools.core.headers import Headers, unfolded
 from deliverypools.core.received import date_of
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.sender import first_address
+from deliverypools.core.settings.values import client_ip
 
 HEADER: Final = "X-Delivery-Pool-DSN"
 """Tells our users: `genuine`, `backscatter` or `unknown`, then the evidence."""
@@ -35,6 +36,7 @@ _MOST_OF_A_FIELD: Final = 2000
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}+"
 _HOSTS: Final = re.compile(rf"\b(?:from|by)\s++(?!(?:user|u)id\b)({_NAME})(?:\s++\(({_NAME})[ \t]*+\[)?")
+_ADDRESSES: Final = re.compile(r"[\[(](?:IPv6:)?([0-9A-Fa-f.:]{3,45}+)[\])]")
 _QUEUE_FILE: Final = re.compile(
     rf"\bby\s++(?P<host>{_NAME})\s++\([^()]{{0,80}}+\)"
     r"(?:\s++with\s++\w{1,20}+(?:\s++\([^()]{0,200}+\)){0,5})?\s++id\s++(?P<queue_id>[0-9A-Za-z]{5,30}+)"
@@ -73,7 +75,7 @@ class Clues:
     ticket_values: tuple[str, ...] = ()
     """Ticket headers of the returned message: what never left our hosts still has one."""
     hosts: tuple[str, ...] = ()
-    """Every host that a Received field of the returned message names after `from` or `by`, lower case."""
+    """Hosts that Received fields of the returned message name after `from` or `by`, lower case, and addresses."""
     sender_domains: tuple[str, ...] = ()
     """In whose name the message was sent: the domains of From, Sender and Return-Path of the returned message, and of
     To of the DSN, which names the envelope sender."""
@@ -88,13 +90,14 @@ def clues_of(headers_of_dsn: Headers, report: Report) -> Clues:
     by_postfix = [(found["host"], found["queue_id"]) for text in received for found in _QUEUE_FILE.finditer(text)]
     if report.queue_id and report.reporting_mta:
         by_postfix.insert(0, (report.reporting_mta, report.queue_id))
-    hosts = (name.lower() for text in received for found in _HOSTS.finditer(text) for name in found.groups() if name)
+    names = (name.lower() for text in received for found in _HOSTS.finditer(text) for name in found.groups() if name)
+    addresses = (str(client_ip(found[1]) or "") for text in received for found in _ADDRESSES.finditer(text))
     message_ids = (_message_id(value) for value in headers.all("Message-ID"))
     return Clues(
         message_ids=tuple(islice(filter(None, message_ids), _MOST_MESSAGE_IDS)),
         queue_files=tuple(dict.fromkeys(by_postfix))[:_MOST_QUEUE_FILES],
         ticket_values=tuple(headers.all(ticket.HEADER)),
-        hosts=tuple(dict.fromkeys(hosts))[:_MOST_HOSTS],
+        hosts=tuple(dict.fromkeys(filter(None, (*names, *addresses))))[:_MOST_HOSTS],
         sender_domains=tuple(sorted(_sender_domains(headers_of_dsn, headers))),
         sent_at=_sent_at(headers),
     )
@@ -134,10 +137,11 @@ def judge(
     """Return whether the message that a DSN is about was ours.
 
     `recipients` of the DSN; `record`: what the decision log holds about that message, None: nothing; `original_sender`:
-    the envelope sender of that record or ticket; `has_ticket`: the returned message has a ticket of ours that fits;
-    `our_hosts`: names of our hosts (myhostname, HELO names of the pools), lower case; `is_our_domain`: whether a domain
-    is accepted; `complete_since`: since when the decision log tells of everything that was sent, None: it cannot be
-    read now; `now`: times are seconds since the epoch.
+    the envelope sender of that record or ticket, "" where the message was not sent from here; `has_ticket`: the
+    returned message has a ticket of ours that fits; `our_hosts`: names of our hosts (myhostname, HELO names of the
+    pools), lower case, and addresses; `is_our_domain`: whether a domain is accepted; `complete_since`: since when the
+    decision log tells of everything that was sent, None: it cannot be read now; `now`: times are seconds since the
+    epoch.
     """
     if has_ticket or record is not None:
         return _known(recipients, record, original_sender, has_ticket=has_ticket)
