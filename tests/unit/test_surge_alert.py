@@ -1,6 +1,7 @@
 """What administrators are told about a surge, as mail and as JSON."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -44,7 +45,8 @@ class TestEveryCause:
     def test_the_evidence_is_in_the_mail_and_in_the_json(self, alert):
         mail, values = alert.body(Samples()), alert.webhook(Samples())
         for feature, evidence in zip(alert.features, values["evidence"], strict=True):
-            assert f"{feature.value:.2f}  {feature.name}" in mail
+            answer = "yes" if feature.earned >= feature.weight / 2 else "no"
+            assert re.search(rf"(?m)^ +{answer}\b[^:]*: {re.escape(feature.name)}: \S", mail)
             assert evidence["earned"] == round(feature.earned, 3)
         assert values["cause"] == alert.cause
         assert values["id"] == alert.once

@@ -12,7 +12,7 @@ from deliverypools.core.facts import printable
 from deliverypools.core.payloads import Moment, Number
 from deliverypools.core.restrictions import iso_time
 from deliverypools.core.surges.advice import advice_for, commands_for, what_it_is
-from deliverypools.core.surges.causes import Cause, Feature
+from deliverypools.core.surges.causes import NO_OTHER, Cause, Feature
 from deliverypools.core.surges.flows import Flow
 from deliverypools.core.surges.groups import Subject
 from deliverypools.core.surges.replies import without_particulars
@@ -101,13 +101,17 @@ class SurgeAlert(ToAdministrators):
 
     def body(self, samples: Samples) -> str:
         """Return the text of the mail."""
+        evidence_of = f"What speaks for {'the nearest cause' if self.cause is Cause.UNCLEAR else self.cause}"
         parts = [
             f"{self._headline(_LONGEST_NAME)}.\n{what_it_is(self.cause, self.subject_kind)}\n",
+            listed("What may help", self.advice),
+            listed("Commands", list(self.commands.values())),
             f"  since:     {iso_time(self.since)}, or longer\n"
-            f"  usual:     {self.usual:.1f} in an hour, of all that is there; a surge begins at {self.threshold:.0f}\n"
+            f"  usual:     {self.usual:.1f} in an hour; a surge begins at {self.threshold:.0f}\n"
             f"  cause:     {self.cause}, score {self.score:.2f} of 1.00\n"
             + "".join(f"  not:       {cause}, score {score:.2f}\n" for cause, score in self.other_causes),
-            listed("Evidence (value; says nothing at, all at; earned of weight)", [_row(one) for one in self.features]),
+            listed("Replies, the commonest (# stands for what differs)", _rows(self.replies)),
+            listed(evidence_of, [_row(one) for one in self.features]),
             listed("The same incident", _rows(self.joined)),
             listed("Client networks", _rows(self.networks)),
             listed("Clients", _rows(self.clients)),
@@ -116,11 +120,8 @@ class SurgeAlert(ToAdministrators):
             listed("Addresses of ours", _rows(self.addresses)),
             listed("Destinations", _rows(self.destinations)),
             listed("Reasons", _rows(self.reasons)),
-            listed("Replies, the commonest (# stands for what differs)", _rows(self.replies)),
             listed("Subjects of the account's latest messages", samples.subjects),
             listed("Client addresses they came from", samples.client_addresses),
-            listed("What may help", self.advice),
-            listed("Commands", list(self.commands.values())),
             "There were more events than are looked at: the numbers are those of the newest, and another surge may be\n"
             "hidden behind this one.\n"
             if self.is_cut
@@ -230,8 +231,7 @@ def _rows(counts: Counts) -> list[str]:
 
 
 def _row(feature: Feature) -> str:
-    needed = ", needed" if feature.needed else ""
-    return (
-        f"{feature.value:>9.2f}  {printable(feature.name)} (nothing at {feature.nothing:g}, all at {feature.enough:g};"
-        f" {feature.earned:.2f} of {feature.weight}{needed})"
-    )
+    """Return a feature in words; its weights are in the JSON of the webhook."""
+    says = "yes" if feature.earned >= feature.weight / 2 else "no, and it would have to" if feature.is_missing else "no"
+    value = "all of it, no other" if feature.value >= NO_OTHER else f"{feature.value:.2f}".rstrip("0").rstrip(".")
+    return f"{says}: {printable(feature.name)}: {value} (clear at {feature.enough:g}, nothing at {feature.nothing:g})"

@@ -39,8 +39,8 @@ from deliverypools.core.surges.groups import Group, Subject, largest
 
 LEAST_SCORE: Final = 0.7
 NEAR_TIE: Final = 0.05
-_MOST: Final = 1000.0
-"""Of a ratio whose other side is nothing."""
+NO_OTHER: Final = 1000.0
+"""A ratio whose other side is nothing."""
 _HOURS_OF_A_DAY: Final = 24
 _FEW_DAYS: Final = 4.0
 """Of usual volume: a mailing to all who get it each day, or to all on some days, is within that."""
@@ -236,7 +236,7 @@ def spam_attack(group: Group, around: Around) -> Explanation:
 def old_list(group: Group, around: Around) -> Explanation:
     """A mailing of one account to many addresses that are gone: no harm, and nothing to do but to tidy up the list."""
     # Who sends as much every day, with a Message-ID for each reader or not, is known for it.
-    days = group.volume / (around.usual * _HOURS_OF_A_DAY) if around.usual else _MOST
+    days = group.volume / (around.usual * _HOURS_OF_A_DAY) if around.usual else NO_OTHER
     messages = group.part(len(group.originals))
     return _explanation(
         Cause.OLD_LIST,
@@ -321,4 +321,4 @@ def _feature(name: str, value: float, nothing: float, enough: float, weight: int
 
 
 def _ratio(amount: int, other: int) -> float:
-    return amount / other if other else _MOST
+    return amount / other if other else NO_OTHER
