@@ -15,11 +15,8 @@ MOST_OF_A_DIAGNOSTIC: Final = 500
 _MOST_BLOCKS: Final = 4 * MOST_RECIPIENTS
 _MOST_FIELDS: Final = 20 * MOST_RECIPIENTS
 _MOST_OF_A_NAME: Final = 255
-_MOST_OF_AN_ENVELOPE_ID: Final = 100
 _ADDRESSES: Final = ("original-recipient", "final-recipient")
-_READ: Final = frozenset(
-    (*_ADDRESSES, "action", "status", "diagnostic-code", "remote-mta", "reporting-mta", "original-envelope-id")
-)
+_READ: Final = frozenset((*_ADDRESSES, "action", "status", "diagnostic-code", "reporting-mta"))
 
 _ACTION: Final = re.compile(r"(?i)failed|delayed|delivered|relayed|expanded")
 _STATUS: Final = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
@@ -43,7 +40,6 @@ class RecipientStatus:
     """An enhanced status code (RFC 3463) as in "5.1.1"; "" where there is none."""
     diagnostic: str = ""
     """What the server said."""
-    remote_mta: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +48,6 @@ class DeliveryStatus:
 
     reporting_mta: str = ""
     queue_id: str = ""
-    envelope_id: str = ""
     recipients: tuple[RecipientStatus, ...] = ()
 
 
@@ -69,7 +64,6 @@ def read_delivery_status(content: bytes) -> DeliveryStatus:
     return DeliveryStatus(
         reporting_mta=host_name(about_all.get("reporting-mta", "")),
         queue_id=about_all.get("queue-id", ""),
-        envelope_id=printable(about_all.get("original-envelope-id", ""), _MOST_OF_AN_ENVELOPE_ID),
         recipients=tuple(_status(values) for values in gathered.recipients),
     )
 
@@ -117,7 +111,6 @@ def _status(values: dict[str, str]) -> RecipientStatus:
         action=action[0].lower() if action else "",
         status=enhanced_status(values.get("status", "")) or enhanced_status(diagnostic),
         diagnostic=diagnostic,
-        remote_mta=host_name(values.get("remote-mta", "")),
     )
 
 

@@ -39,8 +39,6 @@ class Report:
     """Host name, without its type; "" where it says none."""
     queue_id: str = ""
     """Of the message it is about, where a Postfix says it (X-Postfix-Queue-ID)."""
-    envelope_id: str = ""
-    """Original-Envelope-Id: ENVID of RFC 3461."""
     recipients: tuple[RecipientStatus, ...] = ()
     """Bounded in number."""
     text: str = ""
@@ -74,7 +72,6 @@ def _report(status: DeliveryStatus, text: str, returned: Returned | None) -> Rep
     return Report(
         reporting_mta=status.reporting_mta,
         queue_id=status.queue_id,
-        envelope_id=status.envelope_id,
         recipients=status.recipients,
         text=text,
         returned=returned,
