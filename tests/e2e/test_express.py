@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 
 import pytest
 from mailing import ALICE, BOB, HIGH_RISK, NORMAL, RELAY, arrived, fresh, from_trusted, mail, submit
 
+from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.lab.dns_server import DnsFailure
 from deliverypools.lab.lab import TRUSTED_CLIENT, Lab
-from deliverypools.lab.receiver import ACCEPT, DEFER, REFUSE
+from deliverypools.lab.receiver import ACCEPT, DEFER, REFUSE, Reply
 from deliverypools.lab.waiting import wait_until
 
 
@@ -102,3 +105,14 @@ def test_milter_down_refuses_for_now_and_leaks_nothing(lab: Lab):
     assert result.code == 451
     lab.sendmail("alice@example.org", [fresh()], mail(), user="nobody")
     assert (lab.messages, lab.receiver.not_accepted) == ([], [])
+
+
+def test_notices_about_our_users_mail_are_known_by_the_decision_log(lab: Lab):
+    lab.receiver.answer("full@example.net", Reply(550, "5.7.1 this looks like spam"))
+    submit(lab, "full@example.net")
+    state = SQLiteState(str(lab.directory / "state.db"), time.time)
+    with contextlib.closing(state):
+        wait_until(lambda: bool(state.ndrs(since=0.0, most=10)), timeout_seconds=30, what="event")
+        (event,) = state.ndrs(since=0.0, most=10)
+    assert (event.way, event.category, event.verdict) == ("made", "spam", "genuine")
+    assert (event.account, event.remote) == ("alice@example.org", "example.net")
