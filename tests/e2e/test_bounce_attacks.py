@@ -16,6 +16,7 @@ from test_drop_backscatter import FULL, OUT, SITE, dropped_for, ledger, sent_to
 from deliverypools.core.dns_lists import query_name
 from deliverypools.lab.lab import Lab
 from deliverypools.lab.signing import signed
+from deliverypools.lab.waiting import wait_until
 
 NOC = "noc@strict.example"
 
@@ -56,6 +57,37 @@ class TestDrop:
         data = mail(sender).replace(b"Subject:", fields + b"Subject:", 1)
         assert dropping.send(sender, "command@example.org", data, mail_options=options).accepted
         dropped_for(dropping, sender)
+
+    @pytest.mark.parametrize("name", ["X-Pad", "From", "Date"])
+    def test_long_line_in_a_large_message_of_which_the_header_alone_comes_back(self, dropping: Lab, name: str):
+        sender = fresh("strict.example")
+        data = mail(sender, body=("x" * 70 + "\r\n") * 1000)
+        long = name.encode() + b": " + b"y" * 5000 + b"\r\n"
+        assert dropping.send(sender, "command@example.org", long + data).accepted
+        dropped_for(dropping, sender)
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            '"{}"@strict.example',
+            "\\{}@strict.example",
+            "{}%strict.example",
+            "strict.example!{}",
+            "{}%strict.example@mx.example.org",
+            "{}@strict.example@mx.example.org",
+            "strict.example!{}@mx.example.org",
+            "{}%strict.example@[192.0.2.1]",
+        ],
+    )
+    def test_spelling_of_the_forged_sender(self, dropping: Lab, form: str):
+        victim, subject = fresh("strict.example"), fresh_subject()
+        data = mail(victim, Subject=subject)
+        assert dropping.send(form.format(victim.partition("@")[0]), "command@example.org", data).accepted
+        dropped = lambda: [one for one in ledger(dropping) if one.subject == subject]  # noqa: E731
+        wait_until(lambda: bool(dropped()), timeout_seconds=30, what="entry")
+        dropping.wait_until_queue_is_empty()
+        assert len(dropped()) == 1
+        assert not [message for message in dropping.messages if victim in message.recipients]
 
     def test_notice_of_a_megabyte(self, dropping: Lab):
         sender = fresh("strict.example")

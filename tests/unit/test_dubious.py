@@ -129,10 +129,38 @@ def test_dmarc_of_a_domain_above_or_below_counts(author):
 
 
 def test_who_has_signed_has_not_failed_though_spf_did():
-    assert why(replace(FORGED, is_envelope_signed=True)) == ""
-    assert why(replace(FORGED, is_envelope_signed=True, spam="X-Spam-Flag: YES")) == ""
+    assert why(replace(FORGED, is_envelope_backed=True)) == ""
+    assert why(replace(FORGED, is_envelope_backed=True, spam="X-Spam-Flag: YES")) == ""
 
 
-@pytest.mark.parametrize("results", ["spf=pass", "spf=temperror"])
-def test_whose_envelope_passed_has_not_forged_it_though_a_filter_changed_the_message(results):
-    assert why(replace(FORGED, authentication_results=results, spam="X-Spam-Flag: YES")) == ""
+@pytest.mark.parametrize(
+    "sender",
+    [
+        '"erin"@forged.example',
+        "\\erin@forged.example",
+        "erin%forged.example",
+        "forged.example!erin",
+        "erin%forged.example@mx.example.org",
+        "erin%forged.example@example.org",
+        "forged.example!erin@mx.example.org",
+        '"forged.example!erin"@mx.example.org',
+        "erin@forged.example@mx.example.org",
+        '"erin@forged.example"@mx.example.org',
+    ],
+)
+def test_odd_spelling_of_a_forged_sender(sender):
+    assert why(replace(FORGED, envelope_sender=sender))
+
+
+@pytest.mark.parametrize(
+    "sender", ['"erin"@other.example', "erin%other.example", "other.example!erin", '""@x', '"', "%", "!", "@"]
+)
+def test_odd_sender_that_is_somebody_else(sender):
+    assert why(replace(FORGED, envelope_sender=sender)) == ""
+
+
+def test_route_of_an_authenticated_sender_is_believed():
+    origin = replace(
+        FORGED, envelope_sender="erin%forged.example@mx.example", envelope_authenticated=Finding(Answer.YES)
+    )
+    assert why(origin) == ""

@@ -75,8 +75,9 @@ class Origin:
     """Whether the sender of mail from outside was shown to be legitimate (SPF, DKIM, DMARC)."""
     envelope_authenticated: Finding = NOT_ASKED
     """Whether its envelope sender was: From may be authenticated, and the envelope sender somebody else."""
-    is_envelope_signed: bool = False
-    """Whether a DKIM signature passed that the envelope sender's domain, or one above it, has made."""
+    is_envelope_backed: bool = False
+    """Whether on arrival something spoke for the envelope sender, or DNS could not tell: it was authenticated, or a
+    DKIM signature passed that its domain, or one above it, has made. It stays so where the message is changed later."""
     authentication_results: str = ""
     """The single results, as in "spf=pass dkim=none dmarc=none"."""
 

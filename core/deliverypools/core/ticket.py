@@ -189,7 +189,7 @@ class Ticket:
                 "h": origin.helo_name,
                 "e": [origin.authenticated.answer.value, origin.authenticated.evidence, origin.authentication_results],
                 "w": [origin.envelope_authenticated.answer.value, origin.envelope_authenticated.evidence],
-                "g": origin.is_envelope_signed,
+                "g": origin.is_envelope_backed,
             }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -248,7 +248,7 @@ def _origin(values: Mapping[str, Any]) -> Origin:
         helo_name=str(values.get("h", "")),
         authenticated=Finding(Answer(authenticated), str(why)),
         envelope_authenticated=Finding(Answer(envelope), str(why_envelope)),
-        is_envelope_signed=bool(values.get("g", False)),
+        is_envelope_backed=bool(values.get("g", False)),
         authentication_results=str(results),
     )
 

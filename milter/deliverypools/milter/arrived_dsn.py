@@ -66,12 +66,12 @@ def judge_arrived(message: CollectedMessage, connection: Connection, services: S
 def _sender_of_ours(ticket: Ticket | None, record: DecisionRecord | None) -> str:
     """Return the envelope sender of a message that was sent from here.
 
-    "" where it came from outside and was sent on: anybody may have written that sender.
+    "" where it came from outside, or nobody knows from where, and was sent on: anybody may have written that sender.
     """
     if ticket is not None:
         origin = ticket.origin
         return origin.envelope_sender if origin and origin.ingress is not Ingress.OUTSIDE else ""
-    return record.envelope_sender if record and record.ingress != Ingress.OUTSIDE else ""
+    return record.envelope_sender if record and record.ingress not in ("", Ingress.OUTSIDE) else ""
 
 
 def _on_record(

@@ -42,7 +42,7 @@ def handle_dsn(message: CollectedMessage, connection: Connection, ingress: Ingre
         return _handled(message, connection, ingress, services)
     except Exception:
         _logger.exception("%s: untrapped exception while it was read as a DSN", printable(message.queue_id))
-        return DsnOutcome(strip=((HEADER, message.dsn_fields),))
+        return DsnOutcome(strip=((HEADER, message.dsn_fields), (LIST_HEADER, message.list_fields)))
 
 
 def _handled(message: CollectedMessage, connection: Connection, ingress: Ingress, services: Services) -> DsnOutcome:

@@ -76,8 +76,6 @@ def egress_pass(
         return verdict
     verdict = dataclasses.replace(
         verdict,
-        # For our users, not for others.
-        delete=(*verdict.delete, (DSN_HEADER, message.dsn_fields), (LIST_HEADER, message.list_fields)),
         new_sender=_new_sender(facts, decision, message, services),
         notify_of_failure=message.silent_recipients if decision.refusal and not services.settings.shadow else (),
     )
@@ -213,7 +211,13 @@ def verdict_of(
     if refusal is Refusal.TO_SENDER or (refusal and name != EGRESS_PASS):
         # Over SMTP it is the client who is told: it still has the message.
         return Verdict(reply=Reply.REJECT, text=_refusal_text(decision, services), log=log)
-    delete = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets))
+    # The last two are for our users, not for others.
+    delete = (
+        (TAG_HEADER, message.tags),
+        (tickets.HEADER, message.tickets),
+        (DSN_HEADER, message.dsn_fields),
+        (LIST_HEADER, message.list_fields),
+    )
     hold = decision.rule if decision.hold and not services.settings.shadow else ""
     return Verdict(delete=delete, add=((TAG_HEADER, REFUSED_TAG if refusal else pool),), hold=hold, log=log)
 

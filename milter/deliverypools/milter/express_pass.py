@@ -89,9 +89,8 @@ def express_pass(
     verdict = verdict_of(decision, message, origin, services, "express")
     verdict = dataclasses.replace(
         verdict,
-        delete=(*verdict.delete, *dsn.strip),
         add=(*verdict.add, *dsn.add, *(results_field(found, services) if found else ())),
-        delete_single=(*false_results(message), *dsn.strip_single),
+        delete_single=false_results(message),
     )
     if verdict.reply is Reply.CONTINUE and account:
         _note_signs(account, message, origin, services)

@@ -23,7 +23,7 @@ from deliverypools.core.ticket import Ticket
 from deliverypools.milter.accounting import note_refused
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.ndr_events import digest_of, note_event
-from deliverypools.milter.returned_ticket import ticket_returned
+from deliverypools.milter.returned_ticket import outside_ticket_on_top, ticket_returned
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -71,6 +71,7 @@ def read_own_notice(message: CollectedMessage, connection: Connection, services:
     """Read a notice that bounce(8) has made, and the ticket of the message that it returns."""
     report = read_report(message.headers, message.body_start)
     ticket, problem = ticket_returned(report, services)
+    ticket = ticket or outside_ticket_on_top(report, services)
     origin = ticket.origin if ticket else _origin_on_record(report, connection, services)
     return OwnNotice(report=report, ticket=ticket, problem=problem, origin=origin)
 

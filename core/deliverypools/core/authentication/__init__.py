@@ -110,7 +110,8 @@ def with_authentication(origin: Origin, found: Authentication) -> Origin:
         origin,
         authenticated=Finding(finding.answer, printable(finding.evidence)),
         envelope_authenticated=Finding(envelope.answer, printable(envelope.evidence)),
-        is_envelope_signed=_is_signed_by(domain_of(normalise_address(origin.envelope_sender)), found.dkim),
+        is_envelope_backed=envelope.answer in (Answer.YES, Answer.UNKNOWN)
+        or _is_signed_by(domain_of(normalise_address(origin.envelope_sender)), found.dkim),
         authentication_results=found.summary if finding.answer is not Answer.NOT_ASKED else "",
     )
 

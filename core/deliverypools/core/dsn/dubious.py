@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from deliverypools.core.accounts import is_internal
-from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address
+from deliverypools.core.addresses import domain_of, is_routed, is_same_or_subdomain, normalise_address
 from deliverypools.core.facts import Answer, Ingress, Origin, printable
 from deliverypools.core.settings import Settings
 from deliverypools.core.ticket import Ticket
 
+_QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _SPF_FAILED: Final = re.compile(r"\bspf=(?:soft)?fail\b")
-_SPF_PASSED: Final = re.compile(r"\bspf=(?:pass|temperror)\b")
 _DMARC_FAILED: Final = re.compile(r"\bdmarc=fail\b")
 
 
@@ -34,12 +34,33 @@ def why_backscatter(
     origin = ticket.origin
     if origin is None or origin.ingress is not Ingress.OUTSIDE or ticket.requested_notices:
         return ""
+    told = {normalise_address(recipient) for recipient in notice_recipients}
+    if len(told) != 1 or "" in told or any(is_internal(one, settings) for one in told):
+        return ""
     sender = normalise_address(origin.envelope_sender)
-    if not sender or is_internal(sender, settings):
+    if not told <= {sender, *_as_postfix_reads(sender)}:
         return ""
-    if {normalise_address(recipient) for recipient in notice_recipients} != {sender}:
-        return ""
+    if is_routed(sender) and origin.envelope_authenticated.answer not in (Answer.YES, Answer.UNKNOWN):
+        # SPF was asked about the domain behind the "@", if about any: not about the one that it leads to.
+        return printable(f"its sender is a route: {sender}")
     return why_forged(origin, author_domains)
+
+
+def _as_postfix_reads(sender: str) -> set[str]:
+    """Return what Postfix may make of a sender: without quotes, or with them, and where a route in it leads."""
+    local_part, at, domain = sender.rpartition("@")
+    if not at or domain.endswith('"'):
+        local_part, domain = sender, ""
+    if len(local_part) > 1 and local_part[:1] == local_part[-1:] == '"':
+        local_part = local_part[1:-1]
+    local_part = _QUOTED_PAIR.sub(r"\1", local_part)
+    found = {f"{local_part}@{domain}", f'"{local_part}"@{domain}', local_part}
+    if "!" in local_part:
+        site, _, user = local_part.partition("!")
+        found.add(f"{user}@{site}")
+    if "%" in local_part:
+        found.add("@".join(local_part.rsplit("%", 1)))
+    return {normalise_address(each) for each in found}
 
 
 def why_forged(origin: Origin, author_domains: Collection[str]) -> str:
@@ -51,7 +72,7 @@ def why_forged(origin: Origin, author_domains: Collection[str]) -> str:
     authenticated = origin.envelope_authenticated.answer
     if authenticated in (Answer.YES, Answer.UNKNOWN):
         return ""
-    if origin.is_envelope_signed or _SPF_PASSED.search(origin.authentication_results):
+    if origin.is_envelope_backed:
         # A filter may have changed the message since, so that nothing authenticates it any more: not the envelope.
         return ""
     if origin.spam:
