@@ -159,6 +159,25 @@ def test_odd_sender_that_is_somebody_else(sender):
     assert why(replace(FORGED, envelope_sender=sender)) == ""
 
 
+@pytest.mark.parametrize("sender", ["erin%box@list.example", "host!erin@list.example"])
+def test_odd_sender_elsewhere_who_publishes_nothing_has_failed_nothing(sender):
+    origin = replace(FORGED, envelope_sender=sender, authentication_results="spf=none dkim=none dmarc=none")
+    assert why(origin, sender) == ""
+
+
+@pytest.mark.parametrize(
+    "sender", ["erin%forged.example", "erin%forged.example@localhost", "erin%forged.example@[192.0.2.1]"]
+)
+def test_route_through_us_is_forged_whatever_was_examined(sender):
+    origin = replace(FORGED, envelope_sender=sender, authentication_results="", envelope_authenticated=NOT_ASKED)
+    assert "route" in why(origin)
+
+
+def test_route_that_was_backed_on_arrival_is_believed_though_a_filter_changed_the_message():
+    origin = replace(FORGED, envelope_sender="erin%forged.example@mx.example.org", is_envelope_backed=True)
+    assert why(origin) == ""
+
+
 def test_route_of_an_authenticated_sender_is_believed():
     origin = replace(
         FORGED, envelope_sender="erin%forged.example@mx.example", envelope_authenticated=Finding(Answer.YES)

@@ -4,31 +4,18 @@ import json
 from dataclasses import dataclass, replace
 
 import pytest
+from test_alerts import AT, OVER_LIMIT
 
 from deliverypools.core.alert_text import Samples
-from deliverypools.core.alerts import Alert, Event
+from deliverypools.core.alerts import Event
 from deliverypools.core.dropped_digest import DigestEntry, DroppedDigest, digest_of
 from deliverypools.core.facts import Ingress
 from deliverypools.core.payloads import Moment, Number, dataclass_from
 from deliverypools.core.records import DroppedNotice
 from deliverypools.core.told import SORTS, LimitAlert, from_payload, to_payload
 
-AT = 1_795_352_709.0  # 2026-11-22 13:05:09 UTC
 DAY = 1_795_219_200.0  # 2026-11-21
-ALERT = Alert(
-    event=Event.LIMIT_EXCEEDED,
-    account="alice@example.org",
-    ingress=Ingress.SUBMISSION,
-    limit="recipients_per_day",
-    most=100,
-    used=90,
-    cost=30,
-    policy="default",
-    action="high-risk",
-    evidence="too many",
-    at=AT,
-    notify=("admin@example.org",),
-)
+ALERT = replace(OVER_LIMIT, policy="default", limit="recipients_per_day", evidence="too many")
 DIGEST = DroppedDigest(
     at=AT,
     day=DAY,

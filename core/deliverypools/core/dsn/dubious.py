@@ -40,10 +40,28 @@ def why_backscatter(
     sender = normalise_address(origin.envelope_sender)
     if not told <= {sender, *_as_postfix_reads(sender)}:
         return ""
-    if is_routed(sender) and origin.envelope_authenticated.answer not in (Answer.YES, Answer.UNKNOWN):
-        # SPF was asked about the domain behind the "@", if about any: not about the one that it leads to.
-        return printable(f"its sender is a route: {sender}")
-    return why_forged(origin, author_domains)
+    forged = why_forged(origin, author_domains)
+    if not forged and not _may_be_genuine(origin) and _leads_through_us(sender, settings):
+        # SPF was asked about our own domain, if about any: not about the one that it leads to.
+        return printable(f"its sender is a route through this server: {sender}")
+    return forged
+
+
+def _leads_through_us(sender: str, settings: Settings) -> bool:
+    """Tell whether a sender is a route that Postfix itself would follow: to others it is an odd address, no more."""
+    domain = domain_of(sender)
+    is_here = "." not in domain or domain.startswith("[")
+    return is_routed(sender) and (
+        is_here or any(is_same_or_subdomain(domain, one) for one in settings.accepted_domains)
+    )
+
+
+def _may_be_genuine(origin: Origin) -> bool:
+    """Tell whether something spoke for the envelope sender, or DNS could not tell.
+
+    A filter may have changed the message since, so that nothing authenticates it any more: not the envelope.
+    """
+    return origin.is_envelope_backed or origin.envelope_authenticated.answer in (Answer.YES, Answer.UNKNOWN)
 
 
 def _as_postfix_reads(sender: str) -> set[str]:
@@ -69,15 +87,11 @@ def why_forged(origin: Origin, author_domains: Collection[str]) -> str:
     DMARC is about the author: what it says counts where the envelope sender is of the author's domain, too. Mailing
     lists send what fails it, in their own name. A list that was forwarded fails SPF, but has signed.
     """
-    authenticated = origin.envelope_authenticated.answer
-    if authenticated in (Answer.YES, Answer.UNKNOWN):
-        return ""
-    if origin.is_envelope_backed:
-        # A filter may have changed the message since, so that nothing authenticates it any more: not the envelope.
+    if _may_be_genuine(origin):
         return ""
     if origin.spam:
         return printable(f"the message was spam: {origin.spam}")
-    if authenticated is not Answer.NO:
+    if origin.envelope_authenticated.answer is not Answer.NO:
         return ""
     failed = _SPF_FAILED.findall(origin.authentication_results)
     if _is_of_author(domain_of(normalise_address(origin.envelope_sender)), author_domains):
