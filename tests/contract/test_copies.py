@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deliverypools.adapters import copies
-from deliverypools.adapters.copies import CopyDraft, SpoolFullError, keep, postpone, subject_of, waiting_copies
+from deliverypools.adapters.copies import SpoolFullError, keep, postpone, subject_of, waiting_copies
+from deliverypools.adapters.message_spool import MessageSpool
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.settings import built_in_defaults
 
@@ -59,7 +60,7 @@ def record(**changes):
 
 
 def draft_of(headers=(("Subject", "hello"),), *chunks):
-    draft = CopyDraft()
+    draft = MessageSpool(copies.MOST_MESSAGE_BYTES)
     for name, value in headers:
         draft.add_header(name, value)
     for chunk in chunks:

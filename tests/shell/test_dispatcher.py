@@ -12,8 +12,8 @@ import pytest
 from dispatching import DAY, SEALER, SECONDS, SECRET, Failing, wait_for_log
 
 from deliverypools.adapters import copies, sendmail, telling, webhook
-from deliverypools.adapters.copies import CopyDraft
 from deliverypools.adapters.message_file import parse_headers
+from deliverypools.adapters.message_spool import MessageSpool
 from deliverypools.adapters.telling import MAIL, WEBHOOK
 from deliverypools.core.alerts import Alert, Event
 from deliverypools.core.facts import Ingress
@@ -411,7 +411,7 @@ class TestCopies:
         return make_settings(bcc=["audit@example.org"])
 
     def kept(self, settings, clock, number=0, body=b"caf\xe9\r\n.\r\nend", **changes):
-        with CopyDraft() as draft:
+        with MessageSpool(copies.MOST_MESSAGE_BYTES) as draft:
             draft.add_header("Subject", "watches")
             draft.add_body(body)
             return copies.keep(draft, a_record(clock, **changes), name=f"over_limit/{number}", settings=settings)

@@ -9,37 +9,29 @@ import contextlib
 import hashlib
 import itertools
 import os
-import re
 import secrets
 import tempfile
 import time
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Final, NamedTuple, Self
+from typing import IO, Final, NamedTuple
 
+from deliverypools.adapters.message_spool import COPY_HEADER, Content, MessageSpool
 from deliverypools.adapters.sendmail import POLICY, new_message, set_text
-from deliverypools.core import ticket
 from deliverypools.core.alert_text import SUBJECT_PREFIX, field_text, readable
 from deliverypools.core.facts import printable
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.settings import Settings
 
-COPY_HEADER: Final = "X-Delivery-Pool-Copy"
-"""The class of these messages; its value is the rule."""
 FOLDER: Final = "copies"
 MOST_COPIES: Final = 10_000
 MOST_SPOOL_BYTES: Final = 1_000_000_000
 MOST_MESSAGE_BYTES: Final = 10_000_000
 """With what is around it, it fits into Postfix's message_size_limit, as that is by default."""
-_IN_MEMORY_BYTES: Final = 64 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
 _ABANDONED_SECONDS: Final = 3600.0
 _CUT = b"\n[cut here by Delivery Pools: the message is longer]\n"
-_OURS = frozenset({"x-delivery-pool", ticket.HEADER.lower()})
-"""A ticket is disclosed to nobody."""
-_UNFOLDED = re.compile(r"\n(?![ \t])")
 _SUFFIX = ".eml"
 
 
@@ -47,97 +39,7 @@ class SpoolFullError(OSError):
     """So many copies wait already that this one was not kept."""
 
 
-class Content(NamedTuple):
-    """A message that was gathered."""
-
-    file: IO[bytes]
-    """At its beginning."""
-    has_8_bit: bool
-    is_cut: bool
-
-
-class CopyDraft:
-    """A message as the milter sees it pass, kept in bounded memory, then in a temporary file that has no name.
-
-    Nothing is raised while it is gathered: `keep` says what went wrong.
-    """
-
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115  (it ends with the draft)
-        self._size_bytes = 0
-        self._in_body = False
-        self._held_back = b""
-        self._has_8_bit = False
-        self._is_cut = False
-        self._error: OSError | None = None
-        self.is_copy = False
-        """It says that it is such a copy itself."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Forget the message."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-
-    def add_header(self, name: str, value: str) -> None:
-        """Take a header field as pymilter hands it over: folded with LF, bytes that are no UTF-8 as surrogates."""
-        clean_name = "".join(c for c in name if c.isprintable() and c not in ": ")
-        self.is_copy = self.is_copy or clean_name.lower() == COPY_HEADER.lower()
-        if clean_name.lower() in _OURS:
-            return
-        text = _UNFOLDED.sub("\n\t", value.replace("\r\n", "\n").rstrip("\n"))
-        self._write(_bytes(f"{clean_name}: {text}\n"))
-
-    def add_body(self, chunk: bytes) -> None:
-        """Take the next part of the body; line ends become LF."""
-        self._begin_body()
-        content = self._held_back + chunk
-        # Its LF may be the first byte of the next chunk.
-        self._held_back = b"\r" if content.endswith(b"\r") else b""
-        self._write(content[: len(content) - len(self._held_back)].replace(b"\r\n", b"\n"))
-
-    def finish(self) -> Content:
-        """Return what was gathered.
-
-        Raises:
-            OSError: it could not be gathered.
-        """
-        self._begin_body()
-        held_back, self._held_back = self._held_back, b""
-        self._write(held_back)
-        if self._error is not None:
-            raise self._error
-        self._file.seek(0)
-        return Content(self._file, self._has_8_bit, self._is_cut)
-
-    def _begin_body(self) -> None:
-        if not self._in_body:
-            self._in_body = True
-            self._write(b"\n")
-
-    def _write(self, content: bytes) -> None:
-        if self._is_cut or self._error is not None:
-            return
-        room = MOST_MESSAGE_BYTES - self._size_bytes
-        if len(content) > room:
-            self._is_cut = True
-            content = content[:room] + _CUT
-        self._size_bytes += len(content)
-        self._has_8_bit = self._has_8_bit or not content.isascii()
-        try:
-            self._file.write(content)
-        except OSError as error:
-            self._error = error
-
-
-def keep(draft: CopyDraft, record: DecisionRecord, *, name: str, settings: Settings) -> Path:
+def keep(gathered: MessageSpool, record: DecisionRecord, *, name: str, settings: Settings) -> Path:
     """Put the copy of a message into the spool; return its file. `record` is the decision about it.
 
     `name` tells decisions apart.
@@ -148,7 +50,7 @@ def keep(draft: CopyDraft, record: DecisionRecord, *, name: str, settings: Setti
     """
     folder = Path(settings.alerts.spool) / FOLDER
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    content = draft.finish()
+    content = gathered.finish()
     _check_room(folder)
     head = new_message(
         f"{SUBJECT_PREFIX} Copy of suspicious mail: {readable(record.subject)}",
@@ -163,7 +65,8 @@ def keep(draft: CopyDraft, record: DecisionRecord, *, name: str, settings: Setti
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _write_copy(file, head, _note(record, is_cut=content.is_cut), content)
+            is_cut = gathered.size_bytes > MOST_MESSAGE_BYTES
+            _write_copy(file, head, _note(record, is_cut=is_cut), content, is_cut=is_cut)
         os.replace(temporary, path)  # noqa: PTH105
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -183,7 +86,7 @@ def _check_room(folder: Path) -> None:
                 raise SpoolFullError(f"{folder}: {count} copies, {size_bytes} bytes wait to be sent")
 
 
-def _write_copy(file: IO[bytes], head: EmailMessage, note: str, content: Content) -> None:
+def _write_copy(file: IO[bytes], head: EmailMessage, note: str, content: Content, *, is_cut: bool) -> None:
     boundary = f"=_{secrets.token_hex(16)}"
     # What a multipart says of its bits holds for all of its parts (RFC 2045 section 6.4).
     encoding = "8bit" if content.has_8_bit else "7bit"
@@ -199,8 +102,12 @@ def _write_copy(file: IO[bytes], head: EmailMessage, note: str, content: Content
         f"\n--{boundary}\nContent-Type: message/rfc822\nContent-Disposition: attachment\n"
         f"Content-Transfer-Encoding: {encoding}\n\n".encode()
     )
-    while chunk := content.file.read(_CHUNK_BYTES):
+    room = MOST_MESSAGE_BYTES
+    while chunk := content.file.read(min(_CHUNK_BYTES, room)):
         file.write(chunk)
+        room -= len(chunk)
+    if is_cut:
+        file.write(_CUT)
     file.write(f"\n--{boundary}--\n".encode())
 
 
@@ -268,10 +175,3 @@ def postpone(path: Path, due_at: float) -> None:
         OSError: it cannot be changed.
     """
     os.utime(path, (due_at, due_at))
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode(errors="replace")

@@ -18,12 +18,15 @@ from typing import Any, ClassVar, TypeVar
 import Milter
 
 from deliverypools.adapters.authentication.authenticator import Examination, HeaderFields
-from deliverypools.adapters.copies import CopyDraft
+from deliverypools.adapters.copies import MOST_MESSAGE_BYTES
+from deliverypools.adapters.message_spool import MessageSpool
 from deliverypools.core.accounts import smtp_ingress
-from deliverypools.core.addresses import domain_of
+from deliverypools.core.addresses import domain_of, strip_brackets
 from deliverypools.core.dsn.kinds import BODY_BYTES_READ
 from deliverypools.core.dsn.report import REPORT_BYTES_READ
 from deliverypools.core.facts import NOT_ASKED, Finding, Ingress
+from deliverypools.core.settings.values import LONGEST_DOMAIN
+from deliverypools.core.spam import scan_is_possible
 from deliverypools.core.srs import original_sender
 from deliverypools.milter.accounting import give_back
 from deliverypools.milter.authenticating import origin_to_ask_again
@@ -115,12 +118,15 @@ class PoolMilter(Milter.Base):
 
     @Milter.noreply
     @guarded
-    def connect(self, _hostname: str, _family: int, hostaddr: Any) -> int:
+    def connect(self, hostname: str, _family: int, hostaddr: Any) -> int:
         """Take the connection."""
+        # Without a name Postfix says "unknown", other MTAs the address.
+        has_name = hostname != "unknown" and "[" not in hostname
         self._connection = Connection(
             daemon_name=self._macro("{daemon_name}"),
             hostname=self._macro("j"),
             client_address=str(hostaddr[0]) if isinstance(hostaddr, tuple) and hostaddr else "",
+            client_name=hostname[:LONGEST_DOMAIN] if has_name else "",
         )
         return Milter.CONTINUE
 
@@ -169,7 +175,7 @@ class PoolMilter(Milter.Base):
             spam_signs=settings.spam.headers,
             authserv_id=settings.authserv_id,
             body_bytes_kept=REPORT_BYTES_READ if self._daemon_name == BOUNCE else BODY_BYTES_READ,
-            draft=CopyDraft() if self._decides and settings.default_policy.bcc_suspicious_mail else None,
+            spool=self._new_spool(strip_brackets(sender)),
         )
         self.activity.add(1)
         return Milter.CONTINUE
@@ -262,6 +268,17 @@ class PoolMilter(Milter.Base):
     @property
     def _is_egress(self) -> bool:
         return self._daemon_name == EGRESS
+
+    def _new_spool(self, envelope_sender: str) -> MessageSpool | None:
+        """Return what gathers the whole message, for those who may need it; None: nobody."""
+        if not self._decides:
+            return None
+        settings = self.services.settings
+        most_bytes = MOST_MESSAGE_BYTES if settings.default_policy.bcc_suspicious_mail else 0
+        # What has a null sender is decided without scanners.
+        if envelope_sender and scan_is_possible(settings):
+            most_bytes = max(most_bytes, settings.spam.size_limit)
+        return MessageSpool(most_bytes) if most_bytes else None
 
     def _macro(self, name: str) -> str:
         """Return a macro, "" where Postfix sent none; one that is not UTF-8 is a value that nothing else has."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from deliverypools.adapters.copies import COPY_HEADER, CopyDraft
+from deliverypools.adapters.message_spool import COPY_HEADER, MessageSpool
 from deliverypools.core import ticket
 from deliverypools.core.addresses import strip_brackets
 from deliverypools.core.authentication.results_field import claims
@@ -48,6 +48,8 @@ class Connection:
     hostname: str = ""
     """Postfix's myhostname."""
     client_address: str = ""
+    client_name: str = ""
+    """In DNS, verified by Postfix; "" where it has none."""
     helo_name: str = ""
 
 
@@ -78,13 +80,18 @@ class CollectedMessage:
     """How many fields it has of the name in which we tell our users about a DSN: all forged."""
     list_fields: int = 0
     """How many it has of the name in which the policy service tells that its client is on a list of backscatter."""
-    draft: CopyDraft | None = None
-    """The whole message, where it was to be collected."""
+    spool: MessageSpool | None = None
+    """The whole message, where somebody may need it."""
 
     @property
     def most_of_ours(self) -> int:
         """Return how many fields it has of that name of ours of which it has most."""
         return max(self.tags, self.tickets, self.dsn_fields, self.list_fields, len(self.claims))
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of the whole message, as far as it was counted; 0 where it was not gathered."""
+        return self.spool.size_bytes if self.spool else 0
 
     @property
     def message_id(self) -> str:
@@ -108,7 +115,7 @@ class MessageCollector:
         *,
         authserv_id: str | None = None,
         body_bytes_kept: int = BODY_BYTES_READ,
-        draft: CopyDraft | None = None,
+        spool: MessageSpool | None = None,
     ) -> None:
         self.envelope_sender = strip_brackets(envelope_sender)
         self.sasl_username = sasl_username
@@ -128,7 +135,7 @@ class MessageCollector:
         self._requested: set[str] = set()
         self._body_bytes_kept = body_bytes_kept
         self._body_start: bytearray | None = None
-        self._draft = draft
+        self._spool = spool
 
     @property
     def ticket_values(self) -> tuple[str, ...]:
@@ -148,8 +155,8 @@ class MessageCollector:
     def add_header(self, name: str, value: str) -> None:
         """Take a header field."""
         self._binder.add_field(name, value)
-        if self._draft:
-            self._draft.add_header(name, value)
+        if self._spool:
+            self._spool.add_header(name, value)
         lower = name.lower()
         if lower in _OURS:
             self._ours[lower] += 1
@@ -190,21 +197,24 @@ class MessageCollector:
 
     def add_body(self, chunk: bytes) -> bool:
         """Take a part of the body; tell whether more of it is wanted."""
-        is_wanted = self._binder.add_body(chunk) or self._draft is not None
+        is_wanted = self._binder.add_body(chunk)
         if self._body_start is not None:
             self._body_start += chunk[: self._body_bytes_kept - len(self._body_start)]
             is_wanted = is_wanted or len(self._body_start) < self._body_bytes_kept
-        if self._draft:
-            self._draft.add_body(chunk)
+        if self._spool:
+            self._spool.add_body(chunk)
+            is_wanted = is_wanted or not self._spool.is_full
         return is_wanted
 
     def close(self) -> None:
         """Forget what lies in a file."""
-        if self._draft:
-            self._draft.close()
+        if self._spool:
+            self._spool.close()
 
     def end(self, queue_id: str) -> CollectedMessage:
         """Return the whole message."""
+        if self._spool:
+            self._spool.end()
         headers, body_start = self._headers, bytes(self._body_start or b"")
         return CollectedMessage(
             envelope_sender=self.envelope_sender,
@@ -223,5 +233,5 @@ class MessageCollector:
             body_start=body_start,
             dsn_fields=self._ours[DSN_HEADER.lower()],
             list_fields=self._ours[LIST_HEADER.lower()],
-            draft=self._draft,
+            spool=self._spool,
         )
