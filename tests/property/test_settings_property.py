@@ -220,19 +220,22 @@ def test_effective_lines_are_settings_again(user, client, undecided_seconds, cac
         + f"[dns]\nservfail_cache_seconds = {cache_seconds / 7}\nnameservers = ['127.0.0.1', '[::1]:5353']\n"
         + f"[[pins]]\nsasl_username = {basic(user)}\npool = 'normal'\n"
         + f"[[pins]]\nclient = '{client}'\npool = 'high-risk'\n"
+        + f"[spam]\nsize_limit = {undecided_seconds}\nrspamd_scores.hold = {undecided_seconds / 7}\n"
+        + f"[[spam.skip]]\nclient = '{client}'\n"
         + f"[[outbound_policies]]\nname = {basic(user)}\nsenders = ['{client}', 'uid:33']\nover_limit = 'restrict'\n"
     )
     if read is None:
         return
     assert parse_settings(toml_of(read.effective_lines()), "again") == read
     assert read.outbound_policies
+    assert read.spam.skip
 
 
 def toml_of(lines):
     """Effective lines as a settings file: without what is not set, `pins[0].pool` in a table of the array."""
     top, arrays = [], {}
     for line in lines:
-        if element := re.match(r"(\w+\[\d+\])\.", line):
+        if element := re.match(r"([\w.]+\[\d+\])\.", line):
             arrays.setdefault(element[1], []).append(line[element.end() :])
         elif "(not set)" not in line:
             top.append(line)
@@ -271,6 +274,20 @@ def test_the_password_of_a_server_is_never_shown(left, right, scheme):
     state = f"state = {basic(f'{scheme}://user:{password}@redis.example.org:6379/0')}\n"
     try:
         shown = parse_settings(state + VALID, "pools.toml").effective_lines()
+    except SettingsError as error:
+        shown = error.errors
+    assert shown
+    assert not any("s3cret" in line for line in shown)
+
+
+@UNHURRIED
+@given(PART_OF_A_PASSWORD, PART_OF_A_PASSWORD, st.sampled_from(["http", "https", "HTTP", "hTTps", "redis"]))
+def test_the_password_of_a_scanner_is_never_shown(left, right, scheme):
+    password = f"{left}s3cret{right}".replace("@", "%40")
+    spam = f"[spam]\nrspamd = {basic(f'{scheme}://user:{password}@scan.example.org:11333')}\n"
+    try:
+        read = parse_settings(VALID + spam, "pools.toml")
+        shown = [*read.effective_lines(), *read.not_in_effect()]
     except SettingsError as error:
         shown = error.errors
     assert shown

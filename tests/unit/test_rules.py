@@ -20,9 +20,9 @@ from deliverypools.core.rules import (
     restricted_sender,
     rule_name,
     sender_domain_without_mx_or_a,
-    spam,
 )
 from deliverypools.core.settings import Settings
+from deliverypools.core.spam import spam
 
 POOLS = {
     name: {"addresses": [f"192.0.2.{number}"], "helo": f"{name}.example.org"}
@@ -117,10 +117,13 @@ def test_order_is_that_of_the_rules_page():
         "restricted_sender",
         "delivery_status_notification",
         "sender_domain_without_mx_or_a",
+        "malware",
         "pinned",
         "spam",
+        "unscanned",
         "over_limit",
         "forwarded",
+        "suspicious",
         "default",
     ]
 

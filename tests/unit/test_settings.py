@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from deliverypools.core.accounts import UNKNOWN_USER_ID, user_account
 from deliverypools.core.settings import Settings, SettingsError, built_in_defaults, parse_settings
 from deliverypools.core.settings.errors import tables
-from deliverypools.core.settings.text import notes_of
+from deliverypools.core.settings.tables import Table, setting
+from deliverypools.core.settings.text import effective_lines, keys_without_effect, notes_of
 from deliverypools.core.settings.values import InetSocket, Nameserver, UnixSocket, account, socket_address
 
 TOP = 'accepted_domains = ["example.org"]\n'
@@ -636,12 +637,14 @@ class TestLinesForTheLog:
         assert 'milter.undecided_after = "4h"' in lines
         assert 'pools.high-risk.addresses = ["192.0.2.20", "2001:db8::20"]' in lines
         assert "limits.trusted.recipients_per_day = 0" in lines
-        assert "spam.rspamd = (not set)  # not used by this version" in lines
+        assert "spam.rspamd = (not set)" in lines
+        assert "spam.rspamd_scores = {}" in lines
+        assert 'spam.size_limit = "10MB"' in lines
         assert "limits.messages_per_minute = 30" in lines
         assert "suspicion.refused_recipients_minimum = 20" in lines
         for path, table in tables(Settings):
             if all(isinstance(part, str) and part != "NAME" for part in path):
-                tops = [".".join((*path, name)) for name in table.model_fields if name != "groups"]
+                tops = [".".join((*path, name)) for name in table.model_fields]
                 assert all(any(re.match(rf"{re.escape(top)}[ .]", line) for line in lines) for top in tops)
 
     def test_policies_and_pins_are_a_line_for_each_key_that_was_set(self):
@@ -677,7 +680,7 @@ class TestLinesForTheLog:
     def test_secrets_are_masked(self):
         lines = settings(
             '[alerts]\nwebhook = "https://u:s3cret@hooks.example.org/s3cret?s3cret"\n'
-            '[spam]\nrspamd = "http://u:s3cret@127.0.0.1:11333"'
+            '[spam]\nrspamd = "HTTP://u:s3cret@127.0.0.1:11333"'
         ).effective_lines()
         assert any(line.startswith('alerts.webhook = "https://hooks.example.org/***"') for line in lines)
         assert any(line.startswith('spam.rspamd = "http://127.0.0.1:11333/***"') for line in lines)
@@ -705,7 +708,22 @@ class TestWhatThisVersionDoesNotDo:
         assert settings().not_in_effect() == ()
         assert built_in_defaults().not_in_effect() == ()
 
-    def test_each_key_that_is_set_is_named(self):
+    def test_each_key_that_is_set_to_something_else_is_named(self):
+        class Invented(Table):
+            idle: bool = setting("For later.", default=False, example="true", later="obeyed")
+            also_idle: bool = setting("For later.", default=False, example="true", later="used")
+
+        class Outer(Table):
+            inner: Invented
+
+        read = Outer(inner=Invented(idle=True, also_idle=False))
+        assert list(keys_without_effect(read)) == ["inner.idle: not obeyed by this version"]
+        assert effective_lines(read) == [
+            "inner.idle = true  # not obeyed by this version",
+            "inner.also_idle = false  # not used by this version",
+        ]
+
+    def test_of_this_file_only_what_other_keys_take_away(self):
         read = settings(
             """
             [limits]
@@ -738,6 +756,5 @@ class TestWhatThisVersionDoesNotDo:
             top='authserv_id = "mx.example.org"\nshadow = true\nfast_path = "off"\n',
         )
         assert read.not_in_effect() == (
-            "spam.clamd: not used by this version",
             "bounces.drop_backscatter: with shadow = true it is only logged what would be done",
         )

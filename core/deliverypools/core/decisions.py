@@ -16,6 +16,7 @@ HIGH_RISK: Final = "high-risk"
 RELAY: Final = "relay"
 
 SPAM: Final = "spam"
+MALWARE: Final = "malware"
 RESTRICTED_SENDER: Final = "restricted_sender"
 OVER_LIMIT: Final = "over_limit"
 """Rules that make a message suspicious, by name."""
@@ -26,6 +27,8 @@ FORWARDING_REFUSED: Final = "forwarding_refused"
 
 REFUSED_TAG: Final = NO_POOL_NAME
 """Stands in the place of a pool's name where a message does not leave."""
+REFUSED_CONTENT_TAG: Final = f"{NO_POOL_NAME} content"
+"""The same, where spam or malware is the reason: Postfix's notice has another text."""
 
 UNDECIDED: Final = "undecided"
 """The rule's name of a message that could not be decided."""

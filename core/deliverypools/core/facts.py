@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from deliverypools.core.headers import Headers
 from deliverypools.core.message_kind import ORDINARY, MessageKind
+from deliverypools.core.scanning.answers import Scan
 
 
 class Ingress(StrEnum):
@@ -66,11 +67,15 @@ class Origin:
     """The reverse-path as submitted; "" when null."""
     client_address: str = ""
     helo_name: str = ""
-    """What a client outside said in HELO or EHLO: SPF may be asked again."""
+    """What a client said in HELO or EHLO: SPF may be asked again, and scanners are told."""
+    client_name: str = ""
+    """Its name in DNS, verified by Postfix; "" where it has none."""
     over_limit: Finding = Finding(Answer.NO)
     """Whether the account was over a sending limit when this message was accepted."""
     spam: str = ""
     """Evidence of a spam verdict that was there on arrival; "" where there was none."""
+    spam_when_it_left: str = ""
+    """The same of scanners that the egress pass asked. It decides nothing: they are asked again."""
     authenticated: Finding = NOT_ASKED
     """Whether the sender of mail from outside was shown to be legitimate (SPF, DKIM, DMARC)."""
     envelope_authenticated: Finding = NOT_ASKED
@@ -91,6 +96,10 @@ class MessageFacts:
     recipients: tuple[str, ...] = ()
     headers: Headers = field(default_factory=Headers)
     kind: MessageKind = ORDINARY
+    size_bytes: int = 0
+    """As scanners would get it."""
+    scan: Scan | None = None
+    """What scanners say; None where none was asked."""
     origin: Origin | None = None
     """None where it is unknown: `origin_problem` says why."""
     origin_problem: str = ""

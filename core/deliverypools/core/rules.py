@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import Final
 
 from deliverypools.core.accounts import account_of
-from deliverypools.core.addresses import domain_of, is_same_or_subdomain, normalise_address
 from deliverypools.core.decisions import HIGH_RISK, NORMAL, UNDECIDED, Decision, Match, NotAsked, Rule, Unknown
-from deliverypools.core.facts import Answer, Ingress, MessageFacts, Origin, printable
+from deliverypools.core.facts import Answer, Ingress, MessageFacts, printable
 from deliverypools.core.forwarding import forwarded, forwarding_refused
+from deliverypools.core.named_senders import named_by
 from deliverypools.core.outbound_policies import policy_for
-from deliverypools.core.settings import Pin, Settings
-from deliverypools.core.spam_headers import spam_evidence
+from deliverypools.core.settings import Settings
+from deliverypools.core.spam import malware, spam, suspicious, unscanned
 
 _CLOCK_SKEW_SECONDS: Final = 3600.0
 
@@ -97,39 +97,9 @@ def pinned(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
         return None
     if facts.origin is None:
         return Unknown(tuple(pin.pool for pin in settings.pins), facts.origin_problem)
-    if facts.origin.ingress not in (Ingress.SUBMISSION, Ingress.TRUSTED):
-        return None
     for pin in settings.pins:
-        if reason := _pin_evidence(pin, facts.origin):
-            return Match(pin.pool, (reason,))
-    return None
-
-
-def _pin_evidence(pin: Pin, origin: Origin) -> str:
-    sender = normalise_address(origin.envelope_sender)
-    if pin.sender is not None and sender == pin.sender:
-        return f"pinned sender {printable(sender)}"
-    if pin.domain is not None and is_same_or_subdomain(domain_of(sender), pin.domain):
-        return f"pinned domain {pin.domain}"
-    if pin.sasl_username is not None and origin.ingress is Ingress.SUBMISSION and origin.account == pin.sasl_username:
-        return f"pinned SASL user {printable(origin.account)}"
-    if pin.client is not None and pin.contains(origin.client_address):
-        return f"pinned client network {pin.client}"
-    return ""
-
-
-def spam(facts: MessageFacts, settings: Settings) -> Match | None:
-    """A scanner said so, in a header that the settings name (`spam.headers`), on arrival or since.
-
-    Matches too what has so many header fields that a scanner's word could hide behind them.
-    """
-    if facts.origin and facts.origin.spam:
-        return Match(HIGH_RISK, (facts.origin.spam,))
-    if evidence := spam_evidence(facts.headers, settings.spam.headers):
-        return Match(HIGH_RISK, (evidence,))
-    if not facts.headers.is_complete:
-        # Nothing to wait for: it will have as many at the next try.
-        return Match(HIGH_RISK, ("more header fields than are read",))
+        if named := named_by(pin, facts.origin):
+            return Match(pin.pool, (f"pinned {named}",))
     return None
 
 
@@ -157,10 +127,13 @@ RULES: Final[tuple[Rule, ...]] = (
     restricted_sender,  # whatever it sends, and the only rule that may hold mail
     delivery_status_notification,  # all NDRs, whatever else they are
     sender_domain_without_mx_or_a,  # whatever its spam or limit verdict
+    malware,  # no pool is for it
     pinned,  # the operator's word beats what scanners and counters say
     spam,
+    unscanned,
     over_limit,
     forwarded,
+    suspicious,  # only what would leave by normal
     default,
 )
 

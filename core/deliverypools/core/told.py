@@ -16,6 +16,7 @@ from deliverypools.core.alert_text import Samples
 from deliverypools.core.alerts import Alert
 from deliverypools.core.dropped_digest import DroppedDigest
 from deliverypools.core.facts import Ingress, printable
+from deliverypools.core.scanning.alert import ScannerDown
 from deliverypools.core.surges.alert import SurgeAlert
 
 _SORT: Final = "sort"
@@ -133,7 +134,7 @@ class LimitAlert:
         return cls(Alert.from_dict(values))
 
 
-SORTS: Final[Mapping[str, type[Told]]] = {one.sort: one for one in (LimitAlert, DroppedDigest, SurgeAlert)}
+SORTS: Final[Mapping[str, type[Told]]] = {one.sort: one for one in (LimitAlert, DroppedDigest, SurgeAlert, ScannerDown)}
 """A new sort is a line here."""
 
 

@@ -89,8 +89,8 @@ def why_forged(origin: Origin, author_domains: Collection[str]) -> str:
     """
     if _may_be_genuine(origin):
         return ""
-    if origin.spam:
-        return printable(f"the message was spam: {origin.spam}")
+    if spam := origin.spam or origin.spam_when_it_left:
+        return printable(f"the message was spam: {spam}")
     if origin.envelope_authenticated.answer is not Answer.NO:
         return ""
     failed = _SPF_FAILED.findall(origin.authentication_results)

@@ -15,6 +15,7 @@ from deliverypools.core.settings.bounces import Bounces
 from deliverypools.core.settings.checks import findings_across_keys
 from deliverypools.core.settings.combinations import keys_with_less_effect
 from deliverypools.core.settings.errors import SettingsError, findings_of, located
+from deliverypools.core.settings.spam import Spam, SpamCeilings, SpamSkip
 from deliverypools.core.settings.tables import (
     DEFAULT_POLICY,
     TICKET_KEY_FILE,
@@ -24,14 +25,13 @@ from deliverypools.core.settings.tables import (
     Forwarding,
     Limits,
     Milter,
+    NamedSender,
     OutboundPolicy,
     Pin,
     Policy,
     Pool,
     ServiceLimits,
     Socketmap,
-    Spam,
-    SpamCeilings,
     Suspicion,
     Table,
     setting,
@@ -64,6 +64,7 @@ __all__ = [
     "InetSocket",
     "Limits",
     "Milter",
+    "NamedSender",
     "Nameserver",
     "OutboundPolicy",
     "Pin",
@@ -75,6 +76,7 @@ __all__ = [
     "Socketmap",
     "Spam",
     "SpamCeilings",
+    "SpamSkip",
     "Suspicion",
     "UnixSocket",
     "built_in_defaults",

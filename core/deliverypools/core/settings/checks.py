@@ -14,11 +14,14 @@ from typing import Any, Final
 from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.dns_lists import DnsList
 from deliverypools.core.settings.dns_list_value import dns_list
-from deliverypools.core.settings.errors import Finding, did_you_mean, key_text
+from deliverypools.core.settings.errors import Finding, did_you_mean, key_text, table_header
+from deliverypools.core.settings.scan_values import OTHER_OUTCOMES, score, score_name, service_of_url, service_text
+from deliverypools.core.settings.spam import SpamSkip
 from deliverypools.core.settings.tables import (
     DEFAULT_POLICY,
     TICKET_KEY_FILE,
     Milter,
+    NamedSender,
     OutboundPolicy,
     Pin,
     Policy,
@@ -39,7 +42,8 @@ from deliverypools.core.settings.values import (
 )
 
 REQUIRED_POOLS: Final = ("normal", "high-risk", "relay")
-PIN_CRITERIA: Final = tuple(name for name in Pin.model_fields if name != "pool")
+SCORES: Final = ("rspamd_scores", "spamd_scores")
+STRICTEST_LAST: Final = ("high-risk", *OTHER_OUTCOMES)
 POLICY_SCOPES: Final = ("senders", "domains", "groups", "except_senders", "except_domains", "except_groups")
 _MOST_COMPARED: Final = 1000
 _MOST_DNS_LISTS: Final = 8
@@ -62,6 +66,10 @@ def findings_across_keys(document: dict[str, Any]) -> list[Finding]:
         *_authserv_ids(document),
         *_reject_without_knowing(document),
         *_backscatter_lists(document),
+        *_scanner_addresses(document),
+        *_scores(document),
+        *_pools_named_like_outcomes(document),
+        *_skipped(document),
     ]
 
 
@@ -124,15 +132,22 @@ def _pins(document: dict[str, Any]) -> Iterator[Finding]:
     for index, pin in _elements(document.get("pins")):
         if not isinstance(pin, dict):
             continue
-        given = [name for name in PIN_CRITERIA if name in pin]
-        if not given and not set(pin) - {"pool"}:
-            yield Finding(("pins", index), f"says for no mail; write one of {', '.join(PIN_CRITERIA)}")
-        if len(given) > 1:
-            yield Finding(("pins", index), f"has {' and '.join(given)}; write a [[pins]] table for each")
+        yield from _one_criterion(("pins", index), pin, Pin)
         pool = pin.get("pool")
         # A required pool that is missing has been reported, once.
         if isinstance(pool, str) and pools and pool not in pools and pool not in REQUIRED_POOLS:
             yield Finding(("pins", index, "pool"), _undefined(pool, "pools", pools))
+
+
+def _one_criterion(path: TomlPath, entry: dict[str, Any], kind: type[NamedSender]) -> Iterator[Finding]:
+    """Yield a mistake where a table of an array names its mail by no criterion, or by more than one."""
+    criteria = [name for name in kind.model_fields if name != "pool"]
+    given = [name for name in criteria if name in entry]
+    # A misspelt criterion is an unknown key, and reported as that.
+    if not given and not set(entry) - set(kind.model_fields):
+        yield Finding(path, f"says for no mail; write one of {', '.join(criteria)}")
+    if len(given) > 1:
+        yield Finding(path, f"has {' and '.join(given)}; write a {table_header(path)} table for each")
 
 
 def _undefined(name: str, kind: str, defined: Iterable[str]) -> str:
@@ -289,6 +304,75 @@ def _backscatter_lists(document: dict[str, Any]) -> Iterator[Finding]:
             )
         if one:
             seen.add(one)
+
+
+def _scanner_addresses(document: dict[str, Any]) -> Iterator[Finding]:
+    """Yield each scanner that is said to be where another one is."""
+    spam = _table(document.get("spam"))
+    first: dict[str, str] = {}
+    for name, parse in (("rspamd", service_of_url), ("spamd", service_text), ("clamd", service_text)):
+        address = _parsed(parse, spam.get(name))
+        owner = first.setdefault(address, name) if address else name
+        if owner != name:
+            yield Finding(("spam", name), f"is the address of both {owner} and {name}; write the one of {name}")
+
+
+def _scores(document: dict[str, Any]) -> Iterator[Finding]:
+    """Yield each score that leads nowhere, or that leads nowhere because of another."""
+    pools = _table(document.get("pools"))
+    for key in SCORES:
+        sound: dict[str, float] = {}
+        for name, written in islice(_table(_table(document.get("spam")).get(key)).items(), _MOST_COMPARED):
+            if _parsed(score_name, name) is None:
+                continue  # reported as that
+            if problem := _no_outcome(name, pools):
+                yield Finding(("spam", key, name), problem)
+            elif least := _parsed(score, written):
+                sound[name] = least
+        yield from (Finding(("spam", key, name), problem) for name, problem in _scores_without_effect(sound))
+
+
+def _no_outcome(name: str, pools: dict[str, Any]) -> str:
+    """Return why a score cannot lead to what has that name; "" where it can."""
+    own = (pool for pool in pools if pool not in (*REQUIRED_POOLS, *OTHER_OUTCOMES) and pool.isprintable())
+    choices = (*islice(own, _MOST_LISTED), *STRICTEST_LAST)
+    advice = f"write {', '.join(choices[:-1])} or {choices[-1]}"
+    if name in REQUIRED_POOLS and name not in choices:
+        return f"is no pool that a score leads to; {advice}"
+    # A required pool that is missing has been reported, once.
+    if name in pools or name in choices or not pools:
+        return ""
+    likely = did_you_mean(name, choices)
+    return f'is not defined; did you mean "{likely}"?' if likely else f"is not defined; {advice}"
+
+
+def _scores_without_effect(scores: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """Yield the names that no message leaves by, as something stricter begins at that score already, and why."""
+    equal: dict[float, str] = {}
+    for name, least in scores.items():
+        rank = STRICTEST_LAST.index(name) + 1 if name in STRICTEST_LAST else 0
+        if first := next((other for other in STRICTEST_LAST[rank:] if scores.get(other, least + 1) <= least), None):
+            advice = f"{first} begins at {scores[first]:.15g}; write less than that, or delete it"
+            yield name, f"has no effect, as {advice}"
+        elif (twin := equal.setdefault(least, name)) != name:
+            yield name, f"has no effect, as {twin} begins at {least:.15g} too; write another score"
+
+
+def _pools_named_like_outcomes(document: dict[str, Any]) -> Iterator[Finding]:
+    """Yield each pool of the operator's that scores seem to name, and do not."""
+    spam = _table(document.get("spam"))
+    for outcome in OTHER_OUTCOMES:
+        keys = [key for key in SCORES if outcome in _table(spam.get(key))]
+        if keys and outcome in _table(document.get("pools")):
+            yield Finding(
+                ("pools", outcome), f"spam.{keys[0]}.{outcome} does not mean this pool; give the pool another name"
+            )
+
+
+def _skipped(document: dict[str, Any]) -> Iterator[Finding]:
+    for index, skip in _elements(_table(document.get("spam")).get("skip")):
+        if isinstance(skip, dict):
+            yield from _one_criterion(("spam", "skip", index), skip, SpamSkip)
 
 
 def _parsed(parse: Any, value: object) -> Any:

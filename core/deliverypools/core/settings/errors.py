@@ -229,8 +229,20 @@ def _no_table(detail: ErrorDetails, root: type[BaseModel]) -> str:
     path = detail["loc"]
     header = table_header(path)
     if get_origin(_annotation(root, path)) is dict:
-        header = f"[{key_text((*path, 'NAME'))}]" if path == ("pools",) else f"{header} with a list for each name"
+        element = get_args(_annotation(root, path))[1]
+        kind = "list" if get_origin(element) is tuple else "number"
+        header = f"[{key_text((*path, 'NAME'))}]" if path == ("pools",) else f"{header} with a {kind} for each name"
     return f"got {shown(detail['input'])}; write a table, {header}"
+
+
+def _no_list(detail: ErrorDetails, root: type[BaseModel]) -> str:
+    path = (*detail["loc"], 0)
+    element = _annotation(root, path)
+    is_table = isinstance(element, type) and issubclass(element, BaseModel)
+    advice = (
+        f"write a {table_header(path)} table for each" if is_table else "write a list" + _for_example(path[:-1], root)
+    )
+    return f"got {shown(detail['input'])}; {advice}"
 
 
 _SPECIAL_MESSAGES: Final[Mapping[str, Callable[[ErrorDetails, type[BaseModel]], str]]] = {
@@ -239,6 +251,7 @@ _SPECIAL_MESSAGES: Final[Mapping[str, Callable[[ErrorDetails, type[BaseModel]], 
     "literal_error": _wrong_choice,
     "missing": _missing,
     "model_type": _no_table,
+    "tuple_type": _no_list,
     "value_error": _own_words,
 }
 _ADVICE: Final = {
@@ -247,6 +260,5 @@ _ADVICE: Final = {
     "greater_than_equal": "write {ge:.15g} or more",
     "less_than_equal": "write {le:.15g} or less",
     "too_short": "write at least one",
-    "tuple_type": "write a list",
 }
-_WITH_EXAMPLE: Final = frozenset({"too_short", "tuple_type"})
+_WITH_EXAMPLE: Final = frozenset({"too_short"})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, Final, get_origin
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -68,8 +68,13 @@ def _row(key: str, field: FieldInfo) -> str:
     purpose = (field.description or "") + (
         f" **Not {later} by this version.**" if (later := notes.get("later")) else ""
     )
-    example = f"`{key.replace('NAME', 'sales')} = {notes['example']}`"
+    example = f"`{key.replace('NAME', _example_name(field))} = {notes['example']}`"
     return f"| `{key}` | {purpose} | {_default(field)} | {example} |"
+
+
+def _example_name(field: FieldInfo) -> str:
+    """Return an example of a name of the operator's in a key; those of other kinds than plain text are pools."""
+    return "high-risk" if get_origin(field.annotation) is dict and get_args(field.annotation)[0] is not str else "sales"
 
 
 def _default(field: FieldInfo) -> str:

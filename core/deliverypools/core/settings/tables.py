@@ -18,14 +18,12 @@ from deliverypools.core.settings.values import (
     Domain,
     Duration,
     DurationOrSeconds,
-    HeaderSign,
     HostName,
     MailAddress,
     Network,
     PoolName,
     Resolver,
     Seconds,
-    ServiceText,
     SocketText,
     Text,
     WebUrl,
@@ -262,42 +260,6 @@ class Suspicion(Table):
     )
 
 
-class SpamCeilings(Table):
-    """How many spam verdicts are more than mistakes of the scanner. 0 means no ceiling.
-
-    Beyond an account's, what its outbound policy says of limits happens, but at least `high-risk`. Beyond a tenant's,
-    its mail leaves by `high-risk`.
-    """
-
-    verdicts_per_account_per_hour: Count = setting(
-        "Spam verdicts per rolling hour for one account.", default=0, example="20", ge=0
-    )
-    verdicts_per_tenant_per_hour: Count = setting(
-        "Spam verdicts per rolling hour for one accepted domain.", default=0, example="200", ge=0
-    )
-
-
-class Spam(Table):
-    """What tells that a message is spam."""
-
-    headers: tuple[HeaderSign, ...] = setting(
-        'Headers by which scanners that run before us mark spam: `"Name: value"` matches a value that begins so,'
-        ' `"Name"` one that means yes.',
-        default=("X-Spam-Flag: YES", "X-Spam: Yes", "X-Spam-Status: Yes"),
-        example='["X-Spam-Flag: YES", "X-Our-Scanner"]',
-    )
-    rspamd: WebUrl | None = setting(
-        "rspamd's worker to ask.", default=None, example='"http://127.0.0.1:11333"', later="used"
-    )
-    spamd: ServiceText | None = setting(
-        "SpamAssassin's spamd to ask.", default=None, example='"127.0.0.1:783"', later="used"
-    )
-    clamd: ServiceText | None = setting(
-        "ClamAV's clamd to ask.", default=None, example='"unix:/run/clamav/clamd.ctl"', later="used"
-    )
-    ceilings: SpamCeilings = Field(default_factory=SpamCeilings, description="Spam verdicts that restrict an account.")
-
-
 class Authentication(Table):
     """SPF, DKIM, DMARC and ARC of mail that comes from outside, examined when it arrives."""
 
@@ -398,11 +360,8 @@ class Alerts(Table):
         return self.contact or f"postmaster@{accepted_domains[0] if accepted_domains else 'localhost'}"
 
 
-class Pin(Table):
-    """The operator's own word: this mail leaves by that pool. Name one of sender, domain, sasl_username, client.
-
-    Matches submitted and trusted mail only. The first pin that matches wins.
-    """
+class NamedSender(Table):
+    """Whose mail an entry is for: one of sender, domain, sasl_username, client."""
 
     sender: MailAddress | None = setting("Envelope sender.", default=None, example='"news@example.org"')
     domain: Domain | None = setting(
@@ -410,9 +369,17 @@ class Pin(Table):
     )
     sasl_username: AccountName | None = setting("Login, in any case.", default=None, example='"newsletter"')
     client: Network | None = setting("Address or network of the client.", default=None, example='"192.0.2.64/28"')
-    pool: PoolName = setting("Pool that the mail leaves by; it must be defined.", example='"high-risk"')
 
     def contains(self, client_address: str) -> bool:
-        """Tell whether the client's address lies in the pinned network; what is no address does not."""
+        """Tell whether the client's address lies in the network; what is no address does not."""
         address = client_ip(client_address)
         return self.client is not None and address is not None and address in self.client
+
+
+class Pin(NamedSender):
+    """The operator's own word: this mail leaves by that pool. Name one of sender, domain, sasl_username, client.
+
+    Matches submitted and trusted mail only. The first pin that matches wins.
+    """
+
+    pool: PoolName = setting("Pool that the mail leaves by; it must be defined.", example='"high-risk"')

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from deliverypools.core.settings.errors import key_text
+from deliverypools.core.settings.scan_values import size_text
 from deliverypools.core.settings.toml_lines import TomlPath
 from deliverypools.core.settings.values import Nameserver, masked_url
 
@@ -37,7 +38,7 @@ def effective_lines(table: BaseModel, path: TomlPath = (), *, only_set: bool = F
         if below := list(_tables_in(value, at)):
             few = only_set or isinstance(value, tuple)
             lines += [line for place, held in below for line in effective_lines(held, place, only_set=few)]
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and value:
             lines += [_line((*at, key), element) for key, element in value.items()]
         else:
             later = notes_of(field).get("later")
@@ -73,13 +74,13 @@ def _line(path: TomlPath, value: object) -> str:
 
 
 def _fit_for_log(value: object, field: FieldInfo) -> object:
-    """Return a value without its secrets, times with the unit that an operator would write."""
+    """Return a value without its secrets, times and sizes with the unit that an operator would write."""
     if isinstance(value, str) and value.startswith(("http://", "https://", "redis://", "rediss://")):
         is_secret = notes_of(field).get("secret") or "@" in urlsplit(value).netloc
         return masked_url(value) if is_secret else value
-    # Only times have a default that is text and a value that is none.
-    if isinstance(value, float) and isinstance(field.default, str):
-        return duration_text(value)
+    # Only times and sizes have a default that is text and a value that is none.
+    if isinstance(field.default, str) and isinstance(value, float | int):
+        return duration_text(value) if isinstance(value, float) else size_text(value)
     return value
 
 
@@ -102,4 +103,6 @@ def toml_value(value: object) -> str:
             return json.dumps(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
         case tuple() | list():
             return f"[{', '.join(toml_value(element) for element in value)}]"
+        case dict():
+            return f"{{{', '.join(f'{key_text((key,))} = {toml_value(element)}' for key, element in value.items())}}}"
     return json.dumps(str(value), ensure_ascii=False)

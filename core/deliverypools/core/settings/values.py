@@ -39,7 +39,6 @@ _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _DURATION: Final = re.compile(r"([0-9]{1,9})\s*([smhd])")
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _POOL_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
-_FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 3.6.8, ftext
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 _USER_ID: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _DOTTED_QUAD: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
@@ -320,17 +319,6 @@ def socket_text(value: object) -> str:
     return str(socket_address(value))
 
 
-def service_text(value: object) -> str:
-    """Return where a scanner listens: "unix:/path" or "HOST:PORT"."""
-    text = plain_text(value, "127.0.0.1:783")
-    if text.startswith("unix:/"):
-        return socket_text(text)
-    try:
-        return socket_text(f"inet:{text}").removeprefix("inet:")
-    except ValueError:
-        raise ValueError(f'got {shown(value)}; write "HOST:PORT" or "unix:/path/of/the.sock"') from None
-
-
 def _host(text: str) -> str:
     if text.startswith("[") and text.endswith("]"):
         return str(ipaddress.IPv6Address(text[1:-1]))
@@ -407,7 +395,8 @@ def web_url(value: object) -> str:
         is_whole = False
     if not is_whole or " " in text or not text.isprintable():
         raise WithExampleError("is no URL; write http:// or https://,", '"https://alerts.example.org/hook"')
-    return text
+    # The scheme is compared as text where secrets are masked.
+    return parts.scheme + text[len(parts.scheme) :]
 
 
 def masked_url(url: str) -> str:
@@ -417,15 +406,6 @@ def masked_url(url: str) -> str:
     if url.startswith(_REDIS):
         return f"{parts.scheme}://{'***@' if user else ''}{host}{parts.path}{'?***' if parts.query else ''}"
     return f"{parts.scheme}://{host}/***"
-
-
-def header_sign(value: object) -> str:
-    """Return a header that tells something: "Name", or "Name: value" with one blank after the colon."""
-    text = plain_text(value, "X-Spam-Flag: YES")
-    name, colon, content = (part.strip() for part in text.partition(":"))
-    if not _FIELD_NAME.fullmatch(name) or bool(colon) != bool(content):
-        raise ValueError(f'got {shown(value)}; write "Name" or "Name: value", for example "X-Spam-Flag: YES"')
-    return f"{name}: {content}" if colon else name
 
 
 def any_text(value: object) -> str:
@@ -454,10 +434,8 @@ Seconds: TypeAlias = Annotated[float, BeforeValidator(number_of_seconds)]
 PoolName: TypeAlias = Annotated[str, PlainValidator(pool_name)]
 Resolver: TypeAlias = Annotated[Nameserver, PlainValidator(nameserver)]
 SocketText: TypeAlias = Annotated[str, PlainValidator(socket_text)]
-ServiceText: TypeAlias = Annotated[str, PlainValidator(service_text)]
 AbsolutePath: TypeAlias = Annotated[str, PlainValidator(absolute_path)]
 StateUrl: TypeAlias = Annotated[str, PlainValidator(state_url)]
 WebUrl: TypeAlias = Annotated[str, PlainValidator(web_url)]
-HeaderSign: TypeAlias = Annotated[str, PlainValidator(header_sign)]
 Text: TypeAlias = Annotated[str, PlainValidator(any_text)]
 Count: TypeAlias = Annotated[int, BeforeValidator(whole_number)]
