@@ -3,8 +3,11 @@
 import contextlib
 
 import pytest
+from asking import InventedClient, callers, processes
 from invented import InventedClock
 from stores import RedisServer, RedisStore, SQLiteStore
+
+from deliverypools.core.scanning.answers import Scanner
 
 
 @pytest.fixture
@@ -53,3 +56,27 @@ def opened(store, clock):
 @pytest.fixture
 def state(opened):
     return opened()
+
+
+@pytest.fixture
+def scanner_clients():
+    return {scanner: InventedClient(scanner) for scanner in Scanner}
+
+
+@pytest.fixture
+def make_scanners(state, scanner_clients, clock):
+    """Make the scanners of one process after the other."""
+    with processes(state, scanner_clients, clock) as make:
+        yield make
+
+
+@pytest.fixture
+def scanners(make_scanners):
+    return make_scanners()
+
+
+@pytest.fixture
+def threads(scanner_clients):
+    """Threads that ask scanners."""
+    with callers(scanner_clients) as executor:
+        yield executor

@@ -6,7 +6,6 @@ proxies of the environment nor redirects are followed: the alert goes to the hos
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
@@ -16,7 +15,9 @@ import string
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
+
+from deliverypools.adapters.http_login import basic_login
 
 _SECONDS: Final = 10.0
 _USER_AGENT: Final = "delivery-pools-alerts/1"
@@ -53,9 +54,8 @@ def _post(url: str, body: bytes, seconds: float) -> int:
     parts = urlsplit(url)
     connection = _connection(parts, seconds)
     headers = {"Content-Type": "application/json", "User-Agent": _USER_AGENT, "Connection": "close"}
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+    if login := basic_login(parts):
+        headers["Authorization"] = login
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     with contextlib.closing(connection):
         connection.connect()
