@@ -99,10 +99,13 @@ def calls_of(state):
         "record_of": lambda: state.record_of("mx1.example.org", "4Q1"),
         "records_of": lambda: state.records_of("alice"),
         "sent": lambda: state.sent(["<1@example.org>"], [("mx1.example.org", "4Q1")]),
+        "records_about": lambda: state.records_about("4Q1"),
         "recorded_since": state.recorded_since,
         "drop": lambda: state.drop(dropped_notice(), DAY, 100),
         "dropped": state.dropped,
         "count_dropped": state.count_dropped,
+        "remember_scan": lambda: state.remember_scan("key", "answer", 100),
+        "known_scans": lambda: state.known_scans(["key"]),
         "note_ndr": lambda: state.note_ndr(ndr_event()),
         "ndrs": lambda: state.ndrs(since=0.0, most=10),
         "post": lambda: state.post("one", DAY, [("mail", "text")]),
@@ -233,6 +236,8 @@ class TestServerRefuses:
             ("decision:4Q1/mx1.example.org", "record"),
             ("decisions-of:alice", "records_of"),
             ("decision:4Q1/mx1.example.org", "sent"),
+            ("hosts", "record"),
+            ("hosts", "records_about"),
             ("log-times", "record"),
             ("log-times", "recorded_since"),
             ("dropped", "drop"),
@@ -256,6 +261,11 @@ class TestServerRefuses:
             state.restrictions_on([ALICE])
         with pytest.raises(StateUnavailable):
             state.record_of("mx1.example.org", "4Q1")
+        redis_server.client.set("delivery-pools:scan:key", row)
+        with pytest.raises(StateUnavailable):
+            state.known_scans(["key"])
+        state.remember_scan("key", "answer", 100)
+        assert state.known_scans(["key"]) == {"key": "answer"}
 
 
 class TestSecrets:

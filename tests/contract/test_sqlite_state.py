@@ -81,11 +81,12 @@ class TestPruning:
             state.release(f"user{minute}")
             state.record(record(f"4Q{minute}", at=clock.now), 60)
             state.drop(dropped_notice(f"4Q{minute}", at=clock.now), 60, 100)
+            state.remember_scan(f"key {minute}", "answer", 60)
         clock.now += 31 * DAY
         state.count(tally(1))
         tables = (
             *("counters", "once", "ticket_uses", "seen", "sender_domains", "releases", "endings", "decisions"),
-            "dropped",
+            *("dropped", "scans"),
         )
         assert {table: rows_in(path, table) for table in tables} == dict.fromkeys(tables, 0) | {"counters": 1}
 
@@ -122,13 +123,20 @@ class TestIndexes:
             (lambda state: state.sent(["<1@example.org>"], []), "decisions_by_message_id"),
             (lambda state: state.sent([], [("mx1.example.org", "4Q1")]), "PRIMARY KEY"),
             (lambda state: state.recorded_since(), None),
+            (lambda state: state.records_about("<1@example.org>"), "decisions_by_message_id"),
+            (lambda state: state.records_about("<1@example.org>"), "decisions_not_sent"),
+            (lambda state: state.records_about("4Q1"), "PRIMARY KEY"),
+            (lambda state: state.known_scans(["one", "two"]), "PRIMARY KEY"),
             (lambda state: state.dropped(since=START), "dropped_by_time"),
             (lambda state: state.count_dropped(since=START), "COVERING INDEX dropped_by_time"),
             (lambda state: state.ndrs(since=START, most=10), "ndrs_by_time"),
             (lambda state: state.drop(dropped_notice(), DAY, 10), "INTEGER PRIMARY KEY"),
             (lambda state: state.note_ndr(ndr_event()), "ndrs_by_time"),
         ],
-        ids=["message-id", "queue file", "since", "dropped", "count", "ndrs", "drop", "note"],
+        ids=[
+            *("message-id", "queue file", "since", "about what was sent", "about what was not", "about a queue file"),
+            *("scans", "dropped", "count", "ndrs", "drop", "note"),
+        ],
     )
     def test_the_plan(self, state, path, ask, index):
         state.record(record(), DAY)
@@ -194,6 +202,19 @@ class TestOpening:
         assert state.recorded_since() == since is not None
         state.note_ndr(ndr_event("mx/2", reply="550 5.1.1 no such user"))
         assert ndr_event("mx/2", reply="550 5.1.1 no such user") in state.ndrs(since=0.0, most=10)
+
+    def test_a_file_without_scans_gets_them_and_keeps_everything(self, path, state):
+        state.record(record(), DAY)
+        state.note_ndr(ndr_event(reply="550 5.1.1 no such user"))
+        state.close()
+        with contextlib.closing(sqlite3.connect(path)) as old:
+            old.execute("DROP TABLE scans")
+            old.execute("DROP INDEX decisions_not_sent")
+            old.execute("PRAGMA user_version = 4")
+        state.remember_scan("key", "answer", 100)
+        assert state.known_scans(["key"]) == {"key": "answer"}
+        assert state.sent(["<1@example.org>"], []) == [record()]
+        assert state.ndrs(since=0.0, most=10) == [ndr_event(reply="550 5.1.1 no such user")]
 
     def test_a_file_of_an_older_version_keeps_what_is_as_it_was(self, path, state, clock):
         """Its decisions cannot be looked up by Message-ID: they are left behind."""

@@ -2,7 +2,8 @@
 
 local DECISION = PREFIX .. 'decision:'                    -- hash: account, row, expires_at
 local DECISIONS_OF = PREFIX .. 'decisions-of:'            -- sorted set: decisions of an account, by time
-local SENT = PREFIX .. 'sent:'                            -- sorted set: decisions about what has this Message-ID, by time
+-- PREFIX .. 'sent:' and 'not-sent:'                        -- sorted set: decisions about what has this Message-ID, by time
+local HOSTS = PREFIX .. 'hosts'                           -- sorted set: host, by when it is forgotten
 local LOG_TIMES = PREFIX .. 'log-times'                   -- hash: how long rows are kept -> when the last was written
 
 -- Does what log_times.noted does.
@@ -39,12 +40,17 @@ function calls.record(call)
   redis.call('HSET', key, 'account', call.account, 'row', call.row, 'expires_at', call.expires_at)
   redis.call('EXPIRE', key, call.ttl)
   note_time(call)
-  if call.sent_as ~= cjson.null then
-    local sent = SENT .. call.sent_as
-    redis.call('ZADD', sent, call.at, call.id)
-    redis.call('ZREMRANGEBYRANK', sent, 0, -call.most_sent - 1)
-    keep(sent, call.ttl)
+  if call.named ~= cjson.null then
+    local named = PREFIX .. call.named
+    redis.call('ZADD', named, call.at, call.id)
+    redis.call('ZREMRANGEBYRANK', named, 0, -call.most_named - 1)
+    keep(named, call.ttl)
   end
+  forget_up_to(HOSTS, call.now)
+  if tonumber(redis.call('ZSCORE', HOSTS, call.host) or 0) < tonumber(call.expires_at) then
+    redis.call('ZADD', HOSTS, call.expires_at, call.host)
+  end
+  keep(HOSTS, call.ttl)
   if call.account == '' then
     return
   end
@@ -71,11 +77,16 @@ function calls.records_of(call)
   return rows
 end
 
+-- Returns hosts that have written rows, those with the newest first.
+function calls.hosts(call)
+  return redis.call('ZREVRANGEBYSCORE', HOSTS, '+inf', '(' .. call.now, 'LIMIT', 0, call.most)
+end
+
 -- Returns the rows that Message-IDs lead to, and those of queue files.
-function calls.sent(call)
+function calls.named(call)
   local by_name, by_id = {}, {}
   for _, name in ipairs(call.names) do
-    for _, id in ipairs(redis.call('ZRANGE', SENT .. name, 0, -1)) do
+    for _, id in ipairs(redis.call('ZRANGE', PREFIX .. name, 0, -1)) do
       table.insert(by_name, kept_row(id, call.now) or nil)
     end
   end

@@ -9,8 +9,8 @@ from itertools import islice
 
 from deliverypools.adapters import log_times
 from deliverypools.adapters.redis_base import RedisBase, row_of, text_of_row
-from deliverypools.adapters.redis_counters import PREFIX, RedisCounters, bytes_of
-from deliverypools.adapters.state import MOST_CLUES, MOST_OF_A_MESSAGE
+from deliverypools.adapters.redis_counters import PREFIX, RedisCounters, bytes_of, text_of
+from deliverypools.adapters.state import MOST_CLUES, MOST_HOSTS, MOST_OF_A_MESSAGE
 from deliverypools.core.facts import printable
 from deliverypools.core.records import DecisionRecord, newest_first
 
@@ -30,8 +30,9 @@ class RedisDecisionLog(RedisBase):
                 row=text_of_row(asdict(record)),
                 at=repr(record.at),
                 expired_at=repr(self._clock() - keep_seconds),
-                sent_as=_digest(record.message_id) if record.went_on and record.message_id else None,
-                most_sent=MOST_OF_A_MESSAGE,
+                host=record.host,
+                named=_list_of(record.message_id, went_on=record.went_on) if record.message_id else None,
+                most_named=MOST_OF_A_MESSAGE,
                 **_times(record.at, keep_seconds),
                 **self._kept_for(keep_seconds),
             )
@@ -65,15 +66,29 @@ class RedisDecisionLog(RedisBase):
     def sent(self, message_ids: Collection[str], queue_files: Collection[tuple[str, str]]) -> list[DecisionRecord]:
         """Return rows about messages that have one of these names; see `State.sent`."""
         names = {printable(one) for one in islice(message_ids, MOST_CLUES)} - {""}
+        lists = [_list_of(one, went_on=True) for one in names]
         ids = {_decision_id(printable(host), printable(queue_id)) for host, queue_id in islice(queue_files, MOST_CLUES)}
         if not names and not ids:
             return []
         with self._server() as server:
-            by_name, by_id = server.call("sent", names=[*map(_digest, names)], ids=[*ids], now=self._now())
+            by_name, by_id = server.call("named", names=lists, ids=[*ids], now=self._now())
             # Whoever has taken the place of a row since may be about another message.
             found = [one for one in map(_record, by_name) if one.message_id in names]
             found += map(_record, by_id)
             return newest_first(one for one in found if one.went_on)
+
+    def records_about(self, name: str) -> list[DecisionRecord]:
+        """Return rows about queue files, or messages, of that name; see `State.records_about`."""
+        wanted = printable(name)
+        if not wanted:
+            return []
+        lists = [_list_of(wanted, went_on=went_on) for went_on in (True, False)]
+        with self._server() as server:
+            hosts = map(text_of, server.call("hosts", now=self._now(), most=MOST_HOSTS))
+            ids = [_decision_id(host, wanted) for host in hosts]
+            by_name, by_id = server.call("named", names=lists, ids=ids, now=self._now())
+            found = [one for one in map(_record, by_name) if one.message_id == wanted]
+            return newest_first([*found, *(one for one in map(_record, by_id) if one.queue_id == wanted)])
 
     def recorded_since(self) -> float | None:
         """Return since when the decision log tells of every message; see `State.recorded_since`."""
@@ -96,9 +111,10 @@ def _decision_id(host: str, queue_id: str) -> str:
     return f"{queue_id}/{host}"
 
 
-def _digest(message_id: str) -> str:
-    """Return a Message-ID as a part of a key: short, whatever somebody wrote."""
-    return hashlib.blake2b(bytes_of(message_id), digest_size=16).hexdigest()
+def _list_of(message_id: str, *, went_on: bool) -> str:
+    """Return the key, behind the prefix, of the rows of a Message-ID: short, whatever somebody wrote."""
+    digest = hashlib.blake2b(bytes_of(message_id), digest_size=16).hexdigest()
+    return f"{'sent' if went_on else 'not-sent'}:{digest}"
 
 
 def _record(stored: bytes) -> DecisionRecord:

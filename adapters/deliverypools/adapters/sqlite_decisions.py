@@ -9,12 +9,14 @@ from itertools import islice
 
 from deliverypools.adapters import log_times
 from deliverypools.adapters.sqlite_base import SQLiteBase
-from deliverypools.adapters.state import MOST_CLUES, MOST_OF_A_MESSAGE
+from deliverypools.adapters.state import MOST_CLUES, MOST_HOSTS, MOST_OF_A_MESSAGE
 from deliverypools.core.facts import printable
 from deliverypools.core.records import DecisionRecord, newest_first
 
 _RECORD = ", ".join(DecisionRecord.__dataclass_fields__)
 _SENT = f"SELECT {_RECORD} FROM decisions WHERE went_on AND expires_at > ? AND"  # noqa: S608  (our own names)
+
+_NOT_SENT = _SENT.replace("WHERE went_on", "WHERE NOT went_on")
 
 
 class SQLiteDecisionLog(SQLiteBase):
@@ -64,6 +66,22 @@ class SQLiteDecisionLog(SQLiteBase):
                 rows += connection.execute(
                     f"{_SENT} queue_id = ? AND host = ?", (now, printable(queue_id), printable(host))
                 )
+        return newest_first(map(_record, rows))
+
+    def records_about(self, name: str) -> list[DecisionRecord]:
+        """Return rows about queue files, or messages, of that name; see `State.records_about`."""
+        now, wanted = self._clock(), printable(name)
+        rows: list[tuple[object, ...]] = []
+        with self._file.reading() as connection:
+            for start in (_SENT, _NOT_SENT):
+                rows += connection.execute(
+                    f"{start} message_id = ? AND message_id <> '' ORDER BY at DESC LIMIT ?",
+                    (now, wanted, MOST_OF_A_MESSAGE),
+                )
+            rows += connection.execute(
+                f"SELECT {_RECORD} FROM decisions WHERE queue_id = ? AND expires_at > ? LIMIT ?",  # noqa: S608
+                (wanted, now, MOST_HOSTS),
+            )
         return newest_first(map(_record, rows))
 
     def recorded_since(self) -> float | None:

@@ -82,6 +82,13 @@ CREATE INDEX IF NOT EXISTS notices_by_time ON notices (due_at);
 STEPS: Final[Mapping[int, str]] = {
     3: _VERSION_3,
     4: "ALTER TABLE ndrs ADD COLUMN reply TEXT NOT NULL DEFAULT '';",
+    5: """
+CREATE TABLE IF NOT EXISTS scans (
+    scan_key TEXT PRIMARY KEY, answer TEXT NOT NULL, expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS scans_by_expiry ON scans (expires_at);
+CREATE INDEX IF NOT EXISTS decisions_not_sent ON decisions (message_id, at) WHERE NOT went_on AND message_id <> '';
+""",
 }
 """What makes a version of the one before it; a new file is taken through all of them."""
 VERSION: Final = max(STEPS)
@@ -95,5 +102,6 @@ PRUNED: Final = {
     "endings": "account, ingress, at",
     "decisions": "queue_id, host",
     "dropped": "entry_id",
+    "scans": "scan_key",
 }
 """Tables whose rows expire, with their keys."""

@@ -1,7 +1,7 @@
 """The shared state in one SQLite file (WAL), for one Postfix host. The contract is in `state`.
 
 Every method is one transaction, so that two processes never both take the last recipient of a limit. The decision log,
-the drop ledger and the events of surges are parts in modules of their own.
+the drop ledger, the events of surges and the answers of scanners are parts in modules of their own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from deliverypools.adapters.sqlite_counters import PreparedTally, SQLiteCounters
 from deliverypools.adapters.sqlite_decisions import SQLiteDecisionLog
 from deliverypools.adapters.sqlite_ledger import SQLiteDropLedger
 from deliverypools.adapters.sqlite_ndrs import SQLiteNdrEvents
+from deliverypools.adapters.sqlite_scans import SQLiteScans
 from deliverypools.adapters.state import (
     ENDING_SECONDS,
     ONCE_SECONDS,
@@ -40,7 +41,7 @@ def examine(path: str) -> None:
     sqlite_file.examine(path, sqlite_schema.VERSION)
 
 
-class SQLiteState(SQLiteDecisionLog, SQLiteDropLedger, SQLiteNdrEvents):
+class SQLiteState(SQLiteDecisionLog, SQLiteDropLedger, SQLiteNdrEvents, SQLiteScans):
     """The shared state. Threads of one process share one connection; a forked child makes its own SQLiteState."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:

@@ -33,6 +33,8 @@ ENDING_SECONDS: Final = 2.0 * DAY
 MOST_CLUES: Final = 100
 MOST_OF_A_MESSAGE: Final = 50
 """So many Message-IDs, and queue files, are looked up in one call."""
+MOST_HOSTS: Final = 200
+"""So many hosts that share a state are told apart where a queue id is looked up."""
 NDR_SECONDS: Final = 1.0 * DAY
 MOST_NDRS: Final = 100_000
 """So long, and so many, events of surges are kept."""
@@ -159,6 +161,12 @@ class State(Protocol):
         rows have them, `printable`. Of each kind of name the first `MOST_CLUES` are looked up.
         """
 
+    def records_about(self, name: str) -> list[DecisionRecord]:
+        """Return rows about queue files of that id, of any host, or about messages of that Message-ID, newest first.
+
+        Of one Message-ID the newest `MOST_OF_A_MESSAGE` that went on, and as many that did not. Compared as in `sent`.
+        """
+
     def recorded_since(self) -> float | None:
         """Return since when the decision log tells of every message (seconds since the epoch), None: it is empty.
 
@@ -176,6 +184,17 @@ class State(Protocol):
 
     def count_dropped(self, *, since: float = 0.0, until: float = inf) -> int:
         """Return how many entries of the drop ledger there are of a time."""
+
+    # ---- what scanners have said
+
+    def remember_scan(self, key: str, text: str, keep_seconds: float) -> None:
+        """Keep what a scanner said about a message, in the place of what it said before.
+
+        `key` is a digest of all that its answer depends on; `text` is as short as `ScannerAnswer.to_text` makes it.
+        """
+
+    def known_scans(self, keys: Collection[str]) -> dict[str, str]:
+        """Return what is kept under these keys, by key; what is not known is left out."""
 
     # ---- surges
 
