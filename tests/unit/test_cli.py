@@ -15,7 +15,7 @@ from deliverypools.adapters.srs_secrets import read_srs_secrets
 COMMANDS = (
     *(("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"), ("usage",)),
     *(("restricted",), *(("restricted", action) for action in ("list", "add", "release", "requeue"))),
-    *(("dropped",), ("dropped", "list")),
+    *(("dropped",), ("dropped", "list"), ("explain",)),
 )
 
 
@@ -42,6 +42,7 @@ def test_a_command_is_required(run):
     [
         *(("milter",), ("policy",), ("check",), ("keys", "rotate"), ("classify", "x.eml"), ("usage", "alice")),
         *(("restricted", "list"), ("restricted", "add", "alice"), ("restricted", "requeue"), ("dropped", "list")),
+        ("explain", "4Q1"),
     ],
 )
 def test_missing_settings_file_that_was_asked_for(run, command, tmp_path):

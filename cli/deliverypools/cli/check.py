@@ -1,15 +1,19 @@
-"""`delivery-pools check`: the settings and the files they name."""
+"""`delivery-pools check`: the settings, the files they name, and whether the scanners they name answer."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from deliverypools.adapters.key_file import read_keys
 from deliverypools.adapters.key_lines import KeyFileError, is_open_to_all
+from deliverypools.adapters.scanning.clients import client_for
+from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
 from deliverypools.adapters.sockets import unix_path
 from deliverypools.adapters.sqlite_state import examine
 from deliverypools.adapters.srs_secrets import read_srs_secrets
@@ -17,16 +21,25 @@ from deliverypools.adapters.state import StateUnavailable
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config, read_settings
 from deliverypools.cli.shared_state import remedy_for, shared_state
+from deliverypools.core.facts import printable
+from deliverypools.core.scanning.alert import address_of, scanner_down
+from deliverypools.core.scanning.answers import Scanner
+from deliverypools.core.scanning.scope import scanners_for_malware, scanners_for_spam
 from deliverypools.core.settings import Settings
+
+_PING_SECONDS: Final = 5.0
+_SERVICES: Final = {Scanner.RSPAMD: "rspamd", Scanner.SPAMD: "spamd", Scanner.CLAMD: "clamav-daemon"}
+"""As systemd knows them on Debian."""
 
 
 def add_to(commands: Subparsers) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "check",
-        help="check the settings and the files they name",
-        description="Check the settings file and the files and folders that it names. This version does not yet"
-        " examine the Postfix configuration.",
+        help="check the settings, the files they name, and whether scanners answer",
+        description="Check the settings file, the files and folders that it names, and whether the scanners that it"
+        " names answer (else a warning: mail waits for them). This version does not yet examine the Postfix"
+        " configuration.",
     )
     add_config(parser)
     parser.add_argument("--quiet", action="store_true", help="print findings only")
@@ -38,7 +51,7 @@ def _check(options: argparse.Namespace) -> int:
     errors = _errors(settings)
     for line in errors:
         print(f"error: {line}", file=sys.stderr)
-    for line in settings.not_in_effect():
+    for line in (*settings.not_in_effect(), *_silent_scanners(settings)):
         print(f"warning: {line}", file=sys.stderr)
     if not errors and not options.quiet:
         print("settings and files are in order; the Postfix configuration was not examined")
@@ -138,3 +151,21 @@ def _sends_mail(settings: Settings) -> bool:
 
 def _tells_somebody(settings: Settings) -> bool:
     return _sends_mail(settings) or settings.alerts.webhook is not None
+
+
+def _silent_scanners(settings: Settings) -> Iterator[str]:
+    """Yield what it means that a scanner does not answer: no error, mail can wait until it does."""
+    for scanner in (*scanners_for_spam(settings), *scanners_for_malware(settings)):
+        client = client_for(scanner, settings)
+        try:
+            client.ping(time.monotonic() + _PING_SECONDS)
+        except ScannerUnavailable as error:
+            now = time.time()
+            down = scanner_down(scanner, settings, host="", problem=str(error), since=now, now=now)
+            yield (
+                f"spam.{scanner}: no answer from {address_of(scanner, settings)}: {printable(str(error))}."
+                f" {down.consequence} See whether it runs (systemctl status {_SERVICES[scanner]}), and whether the user"
+                f" of the daemons may reach it; else correct spam.{scanner}"
+            )
+        finally:
+            client.close()

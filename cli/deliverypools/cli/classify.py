@@ -12,15 +12,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deliverypools.adapters.authentication.authenticator import Authenticator, HeaderFields
 from deliverypools.adapters.key_lines import KeyFileError
 from deliverypools.adapters.keys import Keys, sender_rewriter
 from deliverypools.adapters.message_file import read_headers, read_raw
+from deliverypools.adapters.message_spool import MessageSpool
 from deliverypools.adapters.resolver import Resolver
+from deliverypools.adapters.scanning.scanners import Scanners
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.settings_file import load_settings, settings_path
+from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.adapters.srs_secrets import read_srs_secrets
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config
@@ -35,9 +38,11 @@ from deliverypools.core.rules import classify
 from deliverypools.core.sender import header_sender
 from deliverypools.core.settings import Settings, built_in_defaults
 from deliverypools.core.settings.values import client_ip
+from deliverypools.core.spam import scan_is_possible
 from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.srs import SenderRewriter, sender_of
-from deliverypools.milter.collector import CollectedMessage, MessageCollector
+from deliverypools.milter.collector import CollectedMessage, Connection, MessageCollector
+from deliverypools.milter.scanning import decide
 
 _EPILOG = """\
 Without settings file and --config, built-in defaults serve: no accepted domain, so every sender is somebody else's.
@@ -46,8 +51,13 @@ Without settings file and --config, built-in defaults serve: no accepted domain,
 "recipients", "client_address", "helo", "sasl_username", "ingress"; it prints one JSON object a line, in the same order.
 
 With --dns off it is not known whether a sender from outside is legitimate, whatever Authentication-Results says.
-Limits and tickets are not asked: a decision here is that of a sender within the limits. Exit status 1: a file could
-not be read, or a line not be understood; the others are decided all the same.
+Limits and tickets are not asked: a decision here is that of a sender within the limits.
+
+With --scan off the rules whose scanners would have been asked (malware, spam) are named in "not_asked". With --scan
+live the scanners that the settings name get each message that needs their word, as they would from the milter, and
+learn from it what they learn from any; what they say is among the reasons. Nothing is remembered, nobody is told.
+
+Exit status 1: a file could not be read, or a line not be understood; the others are decided all the same.
 """
 
 _NOT_LOOKED_UP = Finding(Answer.UNKNOWN, "not looked up (--dns live)")
@@ -86,18 +96,30 @@ class _World:
     """None: DNS is not asked."""
     authenticator: Authenticator | None = None
     rewriter: SenderRewriter | None = None
+    scanners: Scanners | None = None
+    """None: scanners are not asked."""
 
     @classmethod
-    def open(cls, settings: Settings, closing: contextlib.ExitStack, *, is_live: bool) -> _World:
+    def open(cls, settings: Settings, closing: contextlib.ExitStack, *, is_live: bool, is_scanned: bool) -> _World:
         rewriter = _rewriter(settings)
+        scanners = _scanners(settings, closing) if is_scanned else None
         if not is_live:
-            return cls(settings=settings, rewriter=rewriter)
+            return cls(settings=settings, rewriter=rewriter, scanners=scanners)
         resolver = Resolver(settings.dns)
         closing.callback(resolver.close)
         domains = SenderDomains(settings, None, resolver=resolver)
         closing.callback(domains.close)
         authenticator = Authenticator(settings, resolver)
-        return cls(settings=settings, sender_domains=domains, authenticator=authenticator, rewriter=rewriter)
+        return cls(
+            settings=settings, sender_domains=domains, authenticator=authenticator, rewriter=rewriter, scanners=scanners
+        )
+
+
+class _Asking(NamedTuple):
+    """What `decide` needs."""
+
+    settings: Settings
+    scanners: Scanners
 
 
 def add_to(commands: Subparsers) -> None:
@@ -126,6 +148,9 @@ def add_to(commands: Subparsers) -> None:
     parser.add_argument(
         "--dns", choices=("off", "live"), default="off", help="ask DNS: sender domains, SPF, DKIM, DMARC (default: off)"
     )
+    parser.add_argument(
+        "--scan", choices=("off", "live"), default="off", help="ask the scanners that the settings name (default: off)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a message")
     parser.add_argument("--batch", metavar="FILE", help="read JSON lines from FILE, - for standard input")
     parser.set_defaults(run=_run)
@@ -141,7 +166,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     status = OK
     with contextlib.ExitStack() as closing:
-        world = _World.open(settings, closing, is_live=options.dns == "live")
+        world = _World.open(settings, closing, is_live=options.dns == "live", is_scanned=options.scan == "live")
         for result in _results(options, world):
             if "error" in result:
                 status = FAILED
@@ -169,6 +194,17 @@ def _rewriter(settings: Settings) -> SenderRewriter | None:
         print(f"{error}; srs_sender is left out", file=sys.stderr)
         return None
     return sender_rewriter(settings, keys, time.time)
+
+
+def _scanners(settings: Settings, closing: contextlib.ExitStack) -> Scanners:
+    """Return who asks the scanners, with a memory that ends with the command."""
+    if not scan_is_possible(settings):
+        print("--scan live: the settings name no scanner (spam.rspamd, spam.spamd, spam.clamd)", file=sys.stderr)
+    state = SQLiteState(":memory:", time.time)
+    closing.callback(state.close)
+    scanners = Scanners(settings, state)
+    closing.callback(scanners.close)
+    return scanners
 
 
 def _results(options: argparse.Namespace, world: _World) -> Iterator[dict[str, Any]]:
@@ -243,8 +279,7 @@ def _answer(request: _Request, world: _World) -> dict[str, Any]:
     except ValueError as error:
         # Also: a NUL byte or a lone surrogate is in no file's name.
         return {"file": request.file, "error": str(error)}
-    facts = _facts(request, mail, found, world)
-    decision = classify(facts, world.settings)
+    facts, decision = _decided(request, mail, found, world)
     if sender is None:
         reasons = ("the message tells no sender (--sender): taken for the null reverse-path", *decision.reasons)
         decision = dataclasses.replace(decision, reasons=reasons)
@@ -278,7 +313,21 @@ def _examine(request: _Request, sender: str, world: _World) -> Authentication:
     return examination.finish()
 
 
-def _facts(request: _Request, mail: _Mail, found: Authentication, world: _World) -> MessageFacts:
+def _decided(request: _Request, mail: _Mail, found: Authentication, world: _World) -> tuple[MessageFacts, Decision]:
+    settings = world.settings
+    with MessageSpool(settings.spam.size_limit) as spool:
+        message = _collected(request, mail, settings, spool if scan_is_possible(settings) else None)
+        facts = _facts(request, mail, found, message, world)
+        if world.scanners is None:
+            return facts, classify(dataclasses.replace(facts, size_bytes=message.size_bytes), settings)
+        is_express, spam = settings.profile == "express", settings.spam
+        timeout_seconds = spam.first_pass_timeout_seconds if is_express else spam.timeout_seconds
+        return facts, decide(facts, message, Connection(), _Asking(settings, world.scanners), timeout_seconds)
+
+
+def _facts(
+    request: _Request, mail: _Mail, found: Authentication, message: CollectedMessage, world: _World
+) -> MessageFacts:
     settings, sender, ingress = world.settings, mail.sender, mail.ingress
     account = smtp_account(
         ingress,
@@ -287,12 +336,12 @@ def _facts(request: _Request, mail: _Mail, found: Authentication, world: _World)
         envelope_sender=sender,
         settings=settings,
     )
-    message = _collected(request.file, mail, settings)
     origin = Origin(
         ingress=ingress,
         account=account or (user_account(os.getuid()) if ingress is Ingress.LOCAL else ""),
         envelope_sender=sender,
         client_address=request.client_address,
+        helo_name=request.helo,
         over_limit=NOT_ASKED,
         spam=spam_evidence(message.headers, settings.spam.headers),
     )
@@ -308,14 +357,16 @@ def _facts(request: _Request, mail: _Mail, found: Authentication, world: _World)
     )
 
 
-def _collected(file: str, mail: _Mail, settings: Settings) -> CollectedMessage:
+def _collected(request: _Request, mail: _Mail, settings: Settings, spool: MessageSpool | None) -> CollectedMessage:
     """Return a message with the same selection and bounds as in the milter, so that both decide alike."""
-    collector = MessageCollector(mail.sender, spam_signs=settings.spam.headers)
+    collector = MessageCollector(mail.sender, spam_signs=settings.spam.headers, spool=spool)
+    for recipient in request.recipients:
+        collector.add_recipient(recipient)
     for name, value in mail.headers.fields:
         collector.add_header(name, value)
     collector.end_header()
-    if collector.wants_body:
-        _fields, body = read_raw(file)
+    if collector.wants_body or spool:
+        _fields, body = read_raw(request.file)
         with contextlib.closing(body):
             for chunk in body:
                 if not collector.add_body(chunk):

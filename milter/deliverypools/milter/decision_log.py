@@ -36,10 +36,15 @@ def decision_record(
         account=origin.account if origin else "",
         pool=outcome_of(decision) if decision and decision.pool else "",
         rule=decision.rule if decision else "",
-        reasons=printable("; ".join(decision.reasons) if decision else "", _MOST_REASONS_CHARACTERS),
+        reasons=_reasons(decision) if decision else "",
         envelope_sender=printable(message.envelope_sender),
         recipients=len(message.recipients),
         client_address=origin.client_address if origin else "",
         subject=message.subject,
         message_id=printable(message.message_id),
     )
+
+
+def _reasons(decision: Decision) -> str:
+    reasons = printable("; ".join(decision.reasons), _MOST_REASONS_CHARACTERS)
+    return f"{reasons}; put on hold" if decision.hold else reasons

@@ -10,7 +10,17 @@ from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.addresses import normalise_address
 from deliverypools.core.authentication import Authentication, with_authentication
-from deliverypools.core.decisions import FORWARDING_REFUSED, NORMAL, REFUSED_TAG, SPAM, UNDECIDED, Decision, Refusal
+from deliverypools.core.decisions import (
+    FORWARDING_REFUSED,
+    MALWARE,
+    NORMAL,
+    REFUSED_CONTENT_TAG,
+    REFUSED_TAG,
+    SPAM,
+    UNDECIDED,
+    Decision,
+    Refusal,
+)
 from deliverypools.core.dns_lists import HEADER as LIST_HEADER
 from deliverypools.core.dsn.was_it_ours import HEADER as DSN_HEADER
 from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, fit_for_reply, printable
@@ -18,7 +28,7 @@ from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.mailing_lists import list_posted_to
 from deliverypools.core.received import fields_above, own_received
 from deliverypools.core.records import EGRESS_PASS
-from deliverypools.core.rules import after_waiting, classify
+from deliverypools.core.rules import after_waiting
 from deliverypools.core.srs import is_rewritten_already, sender_of
 from deliverypools.core.ticket import Ticket, TicketError
 from deliverypools.milter.accounting import account_behind, note_spam
@@ -26,6 +36,7 @@ from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connect
 from deliverypools.milter.copying import keep_copy
 from deliverypools.milter.decision_log import decision_record, outcome_of
 from deliverypools.milter.egress_accounts import SentOn, restricted_here, sent_on_by, with_count
+from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -58,7 +69,7 @@ def egress_pass(
     facts = _facts(
         message, connection, ticket, sent_on, problem=problem, sender_domain=sender_domain, services=services
     )
-    decision = classify(facts, services.settings)
+    decision = decide(facts, message, connection, services, services.settings.spam.timeout_seconds)
     if decision.pool is not None:
         decision = recorded(
             decision,
@@ -71,6 +82,7 @@ def egress_pass(
         )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(ticket, services), services.settings)
+        note_undecided(decision, message, connection, ticket.origin, log_name=EGRESS_PASS, services=services)
     verdict = verdict_of(decision, message, ticket.origin, services)
     if verdict.reply is not Reply.CONTINUE:
         return verdict
@@ -79,8 +91,22 @@ def egress_pass(
         new_sender=_new_sender(facts, decision, message, services),
         notify_of_failure=message.silent_recipients if decision.refusal and not services.settings.shadow else (),
     )
-    fresh = dataclasses.replace(ticket, binding=message.binding, pool=decision.pool or "", rule=decision.rule)
+    fresh = dataclasses.replace(
+        ticket,
+        origin=_with_verdict(ticket.origin, decision),
+        binding=message.binding,
+        pool=decision.pool or "",
+        rule=decision.rule,
+    )
     return dataclasses.replace(verdict, add=(*verdict.add, (tickets.HEADER, services.sealer.seal(fresh))))
+
+
+def _with_verdict(origin: Origin | None, decision: Decision) -> Origin | None:
+    """Return the origin with what scanners found, for a notice about the message: it may have a forged sender."""
+    if origin is None or origin.spam:
+        return origin
+    found = printable("; ".join(decision.reasons)) if decision.rule in (SPAM, MALWARE) else ""
+    return dataclasses.replace(origin, spam_when_it_left=found)
 
 
 def _facts(
@@ -168,14 +194,33 @@ def recorded(
         row = decision_record(log_name, message, connection, origin, at=services.clock(), decision=decision)
         services.state.record(row, services.settings.milter.ticket_lifetime)
         account = account_behind(origin, services) if origin else None
-        keep_copy(message.draft, row, once, services)
+        keep_copy(message.spool, row, once, services)
         # What a mailbox forwards is no sign that its owner sends spam.
-        if decision.rule == SPAM and account and origin and origin.ingress is not Ingress.OUTSIDE:
+        if decision.rule in (SPAM, MALWARE) and account and origin and origin.ingress is not Ingress.OUTSIDE:
             note_spam(account, once, services)
     except StateUnavailable as error:
         _logger.error("%s: not on record: %s", message.queue_id, error)
         return Decision(None, UNDECIDED, ("the state could not be written",))
     return decision
+
+
+def note_undecided(
+    decision: Decision,
+    message: CollectedMessage,
+    connection: Connection,
+    origin: Origin | None,
+    *,
+    log_name: str,
+    services: Services,
+) -> None:
+    """Write down what leaves undecided, if that can be done: it has waited long enough."""
+    if decision.pool is None:
+        return
+    try:
+        row = decision_record(log_name, message, connection, origin, at=services.clock(), decision=decision)
+        services.state.record(row, services.settings.milter.ticket_lifetime)
+    except StateUnavailable as error:
+        _logger.error("%s: not on record: %s", message.queue_id, error)
 
 
 def failed_pass(message: CollectedMessage, connection: Connection, services: Services) -> Verdict:
@@ -219,12 +264,18 @@ def verdict_of(
         (LIST_HEADER, message.list_fields),
     )
     hold = decision.rule if decision.hold and not services.settings.shadow else ""
-    return Verdict(delete=delete, add=((TAG_HEADER, REFUSED_TAG if refusal else pool),), hold=hold, log=log)
+    return Verdict(delete=delete, add=((TAG_HEADER, _refused_tag(decision) if refusal else pool),), hold=hold, log=log)
+
+
+def _refused_tag(decision: Decision) -> str:
+    return REFUSED_TAG if decision.rule == FORWARDING_REFUSED else REFUSED_CONTENT_TAG
 
 
 def _refusal_text(decision: Decision, services: Services) -> str:
-    if decision.rule == FORWARDING_REFUSED and decision.refusal is Refusal.TO_SENDER:
-        contact = printable(services.settings.alerts.contact_address(services.settings.accepted_domains))
+    contact = printable(services.settings.alerts.contact_address(services.settings.accepted_domains))
+    if decision.rule in (SPAM, MALWARE):
+        return fit_for_reply(f"This message was found to hold {decision.rule}. If that is wrong, ask {contact}")
+    if decision.refusal is Refusal.TO_SENDER:
         return fit_for_reply(f"The mailbox that forwards this message may not do so. Ask {contact}")
     return "The sender of this message could not be authenticated, so that it is not forwarded"
 

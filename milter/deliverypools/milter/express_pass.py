@@ -15,7 +15,7 @@ from deliverypools.core.facts import Finding, MessageFacts, Origin
 from deliverypools.core.limits import Charge, charge_for
 from deliverypools.core.received import date_of
 from deliverypools.core.records import EXPRESS_PASS
-from deliverypools.core.rules import after_waiting, classify
+from deliverypools.core.rules import after_waiting
 from deliverypools.milter.accounting import (
     account_behind,
     commit,
@@ -27,7 +27,7 @@ from deliverypools.milter.accounting import (
 from deliverypools.milter.authenticating import false_results, results_field
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.dsn_pass import handle_dsn
-from deliverypools.milter.egress_pass import recorded, verdict_of
+from deliverypools.milter.egress_pass import note_undecided, recorded, verdict_of
 from deliverypools.milter.first_pass import (
     ingress_of,
     refuse_header_flood,
@@ -35,6 +35,7 @@ from deliverypools.milter.first_pass import (
     restriction_at_acceptance,
     uncounted_origin,
 )
+from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict
 
@@ -79,13 +80,15 @@ def express_pass(
         account_restricted=restricted([account] if account else [], message.queue_id, services),
         sender_domain_has_mx_or_address=sender_domain,
     )
-    decision = classify(facts, services.settings)
+    timeout_seconds = services.settings.spam.first_pass_timeout_seconds
+    decision = decide(facts, message, connection, services, timeout_seconds)
     if decision.pool is not None:
         decision = recorded(
             decision, message, connection, origin, log_name=EXPRESS_PASS, once=message.queue_id, services=services
         )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(message, services), services.settings)
+        note_undecided(decision, message, connection, origin, log_name=EXPRESS_PASS, services=services)
     verdict = verdict_of(decision, message, origin, services, "express")
     verdict = dataclasses.replace(
         verdict,

@@ -226,12 +226,14 @@ def uncounted_origin(message: CollectedMessage, connection: Connection, services
     if ingress is Ingress.LOCAL:
         # Only the egress pass can see who called sendmail(1): Postfix hides its own Received field from this one.
         account = "" if _is_own_notice(message, services) else UNKNOWN_USER_ID
+    has_client = ingress not in (Ingress.LOCAL, Ingress.BOUNCE)
     return Origin(
         ingress=ingress,
         account=account,
         envelope_sender=message.envelope_sender,
-        client_address=connection.client_address if ingress not in (Ingress.LOCAL, Ingress.BOUNCE) else "",
-        helo_name=connection.helo_name if ingress is Ingress.OUTSIDE else "",
+        client_address=connection.client_address if has_client else "",
+        helo_name=connection.helo_name if has_client else "",
+        client_name=connection.client_name if has_client else "",
         over_limit=NOT_ASKED if account else Finding(Answer.NO),
         spam=spam_evidence(message.headers, settings.spam.headers),
     )

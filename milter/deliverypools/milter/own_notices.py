@@ -59,9 +59,8 @@ class OwnNotice:
             return f"about a message of unknown origin ({self.problem})"
         found = [f"about mail of class {origin.ingress}"]
         if origin.ingress is Ingress.OUTSIDE:
-            found += filter(
-                None, [f"client {origin.client_address}", origin.authentication_results, printable(origin.spam)]
-            )
+            spam = printable(origin.spam or origin.spam_when_it_left)
+            found += filter(None, [f"client {origin.client_address}", origin.authentication_results, spam])
         elif origin.account:
             found.append(f"account {printable(origin.account)}")
         return "; ".join(found)

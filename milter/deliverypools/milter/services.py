@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deliverypools.adapters.authentication.authenticator import Authenticator
+from deliverypools.adapters.scanning.scanners import Scanners
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.state import State
@@ -22,6 +23,7 @@ class Services:
     sealer: TicketSealer
     sender_domains: SenderDomains
     authenticator: Authenticator
+    scanners: Scanners
     rewriter: SenderRewriter | None
     """Writes rewritten senders (SRS); None where the settings name no domain for them."""
     clock: Callable[[], float]

@@ -19,6 +19,7 @@ import Milter
 from deliverypools.adapters.authentication.authenticator import Authenticator
 from deliverypools.adapters.keys import Keys, sender_rewriter
 from deliverypools.adapters.resolver import Resolver
+from deliverypools.adapters.scanning.scanners import Scanners
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sender_domains import SenderDomains
 from deliverypools.adapters.state import open_state
@@ -69,6 +70,7 @@ def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int)
     state = open_state(settings, time.time)
     resolver = Resolver(settings.dns)
     sender_domains = SenderDomains(settings, state, resolver=resolver)
+    scanners = Scanners(settings, state)
     PoolMilter.activity = activity
     PoolMilter.services = Services(
         settings=settings,
@@ -76,6 +78,7 @@ def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int)
         sealer=TicketSealer(keys.ticket),
         sender_domains=sender_domains,
         authenticator=Authenticator(settings, resolver),
+        scanners=scanners,
         rewriter=sender_rewriter(settings, keys, time.time),
         clock=time.time,
         new_ticket_id=lambda: secrets.token_urlsafe(_TICKET_ID_BYTES),
@@ -91,6 +94,7 @@ def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int)
     activity.wait_for_messages(_MESSAGE_DRAIN_SECONDS)
     # The last callback has returned; libmilter may still be writing its reply.
     _wait_for_sessions(address, time.monotonic() + _REPLY_SECONDS)
+    scanners.close()
     sender_domains.close()
     resolver.close()
     state.close()

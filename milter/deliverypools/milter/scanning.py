@@ -1,0 +1,91 @@
+"""Scanners, in the passes that decide: asked about a message only where its decision needs their word."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from deliverypools.adapters.scanning.scanners import Scanners
+from deliverypools.core.decisions import Decision
+from deliverypools.core.facts import Ingress, MessageFacts, Origin
+from deliverypools.core.rules import classify
+from deliverypools.core.scanning.answers import Scan, ScanEnvelope, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.settings import Settings
+from deliverypools.core.spam import scanners_needed
+from deliverypools.milter.collector import CollectedMessage, Connection
+
+_LOOPBACK, _LOCALHOST = "127.0.0.1", "localhost"
+"""What scanners are told of sendmail(1): it has no client."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Asking(Protocol):
+    """What a decision needs of `Services`; `delivery-pools classify` has no more."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+
+    @property
+    def scanners(self) -> Scanners:
+        """Who asks scanners."""
+
+
+def decide(
+    facts: MessageFacts, message: CollectedMessage, connection: Connection, services: Asking, timeout_seconds: float
+) -> Decision:
+    """Return the decision about a message; its reasons tell what scanners said, if they were asked."""
+    facts = dataclasses.replace(facts, size_bytes=message.size_bytes)
+    decision = classify(facts, services.settings)
+    wanted = scanners_needed(decision, services.settings)
+    if not wanted:
+        return decision
+    scan = _scan(wanted, message, _envelope(facts, message, connection, services.settings), services, timeout_seconds)
+    decision = classify(dataclasses.replace(facts, scan=scan), services.settings)
+    said = "; ".join(decision.reasons)
+    others = (answer.evidence for answer in scan.answers)
+    return dataclasses.replace(
+        decision, reasons=(*decision.reasons, *(evidence for evidence in others if evidence not in said))
+    )
+
+
+def _scan(
+    wanted: Sequence[Scanner],
+    message: CollectedMessage,
+    envelope: ScanEnvelope,
+    services: Asking,
+    timeout_seconds: float,
+) -> Scan:
+    try:
+        if message.spool is None:
+            raise OSError("it was not gathered")
+        content = message.spool.view()
+    except OSError as error:
+        _logger.error("%s: not scanned: %s", message.queue_id, error)
+        problem = f"the message could not be kept: {error.strerror or error}"
+        return Scan(
+            tuple(ScannerAnswer(scanner=scanner, verdict=Verdict.UNKNOWN, problem=problem) for scanner in wanted)
+        )
+    return services.scanners.scan(wanted, content, envelope, timeout_seconds)
+
+
+def _envelope(
+    facts: MessageFacts, message: CollectedMessage, connection: Connection, settings: Settings
+) -> ScanEnvelope:
+    """Return what scanners are told: who sent it, not that it came by the hop."""
+    origin = facts.origin or Origin(ingress=Ingress.OUTSIDE)
+    is_local = origin.ingress is Ingress.LOCAL
+    return ScanEnvelope(
+        queue_id=message.queue_id,
+        envelope_sender=facts.envelope_sender,
+        recipients=message.recipients,
+        sasl_username=origin.account if origin.ingress is Ingress.SUBMISSION else "",
+        client_address=_LOOPBACK if is_local else origin.client_address,
+        client_name=_LOCALHOST if is_local else origin.client_name,
+        helo_name=origin.helo_name,
+        hostname=connection.hostname,
+        lacks_received=settings.profile == "express" and bool(origin.client_address),
+    )
