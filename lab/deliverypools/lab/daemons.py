@@ -25,10 +25,10 @@ class Daemon:
         *,
         socket_path: Path,
         log_file: Path,
-        network: Network,
+        network: Network | None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Describe it; `start` starts it, with `environment` added to ours."""
+        """Describe it; `start` starts it, with `environment` added to ours; without a network, in this machine's."""
         self.name = name
         self.log_file = log_file
         self._command = list(command)
@@ -46,7 +46,7 @@ class Daemon:
         """
         # The same modules as ours, also where they are not installed (pytest's pythonpath).
         modules = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        with self.log_file.open("ab") as log, self._network.inside():
+        with self.log_file.open("ab") as log, self.inside():
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -61,12 +61,20 @@ class Daemon:
     def _answers(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended at once, exit {self._process.returncode}: {self.log()[-4000:]}")
+        return self.is_answering()
+
+    def is_answering(self) -> bool:
+        """Tell whether it takes connections."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(self._socket_path))
             except OSError:
                 return False
         return True
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """Let this thread use the addresses that it has."""
+        return self._network.inside() if self._network else contextlib.nullcontext()
 
     @property
     def pid(self) -> int:
