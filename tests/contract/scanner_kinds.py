@@ -25,11 +25,12 @@ def http_answer(body, head=RSPAMD_HEAD):
 class Kind:
     """One scanner: its client, what ends a request, and what it answers."""
 
-    def __init__(self, name, client, *, end_of_request, answer, end_of_ping, pong):
+    def __init__(self, name, client, *, end_of_request, answer, clean, end_of_ping, pong):
         self.name = name
         self.client = client
         self.end_of_request = end_of_request
         self.answer = answer
+        self.clean = clean
         self.end_of_ping = end_of_ping
         self.pong = pong
 
@@ -42,6 +43,7 @@ RSPAMD = Kind(
     lambda server: RspamdClient(f"http://{server.address}", None),
     end_of_request=b"the end\n",
     answer=http_answer(RSPAMD_BODY),
+    clean=http_answer(RSPAMD_BODY.replace(b"add header", b"no action")),
     end_of_ping=b"\r\n\r\n",
     pong=http_answer(b"pong\r\n"),
 )
@@ -50,6 +52,7 @@ SPAMD = Kind(
     lambda server: SpamdClient(server.address, None),
     end_of_request=b"the end\n",
     answer=SPAMD_ANSWER,
+    clean=SPAMD_ANSWER.replace(b"True", b"False"),
     end_of_ping=b"\r\n\r\n",
     pong=b"SPAMD/1.5 0 PONG\r\n",
 )
@@ -58,6 +61,7 @@ CLAMD = Kind(
     lambda server: ClamdClient(server.address),
     end_of_request=b"the end\n\0\0\0\0",
     answer=b"1: stream: Lab.Test FOUND\0",
+    clean=b"1: stream: OK\0",
     end_of_ping=b"zPING\0",
     pong=b"1: PONG\0",
 )

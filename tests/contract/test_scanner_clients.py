@@ -149,6 +149,14 @@ class TestNoAnswer:
     def test_it_hangs_up_after_the_request(self, kind, unavailable):
         assert "connection" in unavailable(after_request(kind))
 
+    def test_it_calls_clean_what_it_has_not_read(self, kind, unavailable):
+        def script(conversation):
+            conversation.connection.recv(1000)
+            conversation.say(kind.clean)
+            conversation.say_nothing()
+
+        assert unavailable(script, LARGE) == "it answers nonsense: clean, to a part of the message"
+
     def test_half_an_answer(self, kind, unavailable):
         half = kind.answer[: len(kind.answer) // 2]
         assert "nonsense" in unavailable(after_request(kind, lambda c: c.say(half)))

@@ -22,7 +22,7 @@ from deliverypools.core.scanning.clamd import (
     is_pong,
     read_answer,
 )
-from deliverypools.core.scanning.nonsense import NonsenseError
+from deliverypools.core.scanning.nonsense import NonsenseError, about_all_of_it
 
 _Read = TypeVar("_Read")
 
@@ -45,7 +45,8 @@ class ClamdClient:
             ScannerUnavailable: it cannot be reached, hangs, or answers nonsense or too much.
         """
         with said_as_unavailable(deadline), memoryview(content) as view:
-            return self._exchange(lambda: itertools.chain([SCAN], _stream(view)), read_answer, deadline)
+            answer, is_said = self._exchange(lambda: itertools.chain([SCAN], _stream(view)), read_answer, deadline)
+            return about_all_of_it(answer, is_said=is_said)
 
     def ping(self, deadline: float) -> None:
         """Return when clamd has answered that it is there.
@@ -62,17 +63,20 @@ class ClamdClient:
 
     def _exchange(
         self, command: Callable[[], Iterable[bytes | memoryview]], read: Callable[[bytes], _Read], deadline: float
-    ) -> _Read:
-        """Return what `read` makes of the answer to a command, in a session that is open already or in a new one."""
+    ) -> tuple[_Read, bool]:
+        """Return what `read` makes of the answer to a command, and whether all of that was said before it.
 
-        def converse(connection: DeadlineSocket) -> tuple[_Read, bool]:
+        In a session that is open already, or in a new one.
+        """
+
+        def converse(connection: DeadlineSocket) -> tuple[tuple[_Read, bool], bool]:
             begin = [BEGIN_SESSION] if connection.questions == 1 else []
             is_said = connection.say(itertools.chain(begin, command()))
             answer = connection.read_until(lambda answer: END in answer)
             number = answered_question(answer)
             if number not in (None, connection.questions):
                 raise NonsenseError(f"to question {number} of a session, not to {connection.questions}")
-            return read(answer), is_said and number is not None
+            return (read(answer), is_said), is_said and number is not None
 
         return self._connections.ask(converse, deadline, _MOST_BYTES)
 

@@ -15,7 +15,7 @@ from deliverypools.adapters.scanning.connections import Connections
 from deliverypools.adapters.scanning.deadline_socket import DeadlineSocket, chunks_of
 from deliverypools.adapters.scanning.unavailable import said_as_unavailable
 from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScannerAnswer
-from deliverypools.core.scanning.nonsense import NonsenseError
+from deliverypools.core.scanning.nonsense import NonsenseError, about_all_of_it
 from deliverypools.core.scanning.rspamd import is_pong, read_answer, request_headers
 from deliverypools.core.settings.values import InetSocket
 
@@ -59,7 +59,8 @@ class RspamdClient:
         """
         headers = request_headers(envelope, self._settings_id)
         with said_as_unavailable(deadline):
-            return self._exchange(_Question("POST", _CHECK, headers, content), read_answer, deadline)
+            answer, is_said = self._exchange(_Question("POST", _CHECK, headers, content), read_answer, deadline)
+            return about_all_of_it(answer, is_said=is_said)
 
     def ping(self, deadline: float) -> None:
         """Return when rspamd has answered that it is there.
@@ -74,15 +75,17 @@ class RspamdClient:
         """Close the connections that are kept."""
         self._connections.close()
 
-    def _exchange(self, question: _Question, read: Callable[[int, bytes], _Read], deadline: float) -> _Read:
-        """Return what `read` makes of the status and the body of an answer."""
+    def _exchange(
+        self, question: _Question, read: Callable[[int, bytes], _Read], deadline: float
+    ) -> tuple[_Read, bool]:
+        """Return what `read` makes of the status and the body of an answer, and whether all was said before it."""
         with memoryview(question.content) as content:
 
-            def converse(connection: DeadlineSocket) -> tuple[_Read, bool]:
+            def converse(connection: DeadlineSocket) -> tuple[tuple[_Read, bool], bool]:
                 request = self._request(connection, question, len(content))
                 is_said = connection.say(chunks_of(content))
                 status, body, may_be_kept = _response(request)
-                return read(status, body), may_be_kept and is_said
+                return (read(status, body), is_said), may_be_kept and is_said
 
             return self._connections.ask(converse, deadline, _MOST_BYTES)
 

@@ -11,7 +11,7 @@ from deliverypools.adapters.scanning.connections import Connections, service_add
 from deliverypools.adapters.scanning.deadline_socket import DeadlineSocket, chunks_of
 from deliverypools.adapters.scanning.unavailable import said_as_unavailable
 from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScannerAnswer
-from deliverypools.core.scanning.nonsense import NonsenseError
+from deliverypools.core.scanning.nonsense import NonsenseError, about_all_of_it
 from deliverypools.core.scanning.spamd import PING, is_pong, is_whole, read_answer, received_field, request_head
 
 _MOST_BYTES: Final = 64 * 1024
@@ -39,13 +39,14 @@ class SpamdClient:
         received = received_field(envelope, formatdate()) if envelope.lacks_received else b""
         with said_as_unavailable(deadline), memoryview(content) as view:
 
-            def converse(connection: DeadlineSocket) -> tuple[bytes, bool]:
+            def converse(connection: DeadlineSocket) -> tuple[ScannerAnswer, bool]:
                 head = request_head(len(received) + len(view), self._user)
-                if connection.say(itertools.chain([head + received], chunks_of(view))):
+                is_said = connection.say(itertools.chain([head + received], chunks_of(view)))
+                if is_said:
                     connection.say_no_more()
-                return connection.read_until(is_whole), False
+                return about_all_of_it(read_answer(connection.read_until(is_whole)), is_said=is_said), False
 
-            return read_answer(self._connections.ask(converse, deadline, _MOST_BYTES))
+            return self._connections.ask(converse, deadline, _MOST_BYTES)
 
     def ping(self, deadline: float) -> None:
         """Return when spamd has answered that it is there.
