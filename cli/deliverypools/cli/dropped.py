@@ -6,20 +6,18 @@ import argparse
 import json
 import re
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Final
 
 from deliverypools.cli.exits import OK
+from deliverypools.cli.moments import moment
 from deliverypools.cli.options import Subparsers, add_config, read_settings
 from deliverypools.cli.shared_state import shared_state
 from deliverypools.core.alert_text import readable
 from deliverypools.core.facts import printable
 from deliverypools.core.records import DroppedNotice
 from deliverypools.core.restrictions import utc_text
-from deliverypools.core.settings.values import duration_seconds
 
 _EPILOG: Final = """\
 The drop ledger: bounces and delay warnings of this Postfix that were not sent, with `bounces.drop_backscatter`, because
@@ -40,7 +38,6 @@ _MOST: Final = 1000
 _MOST_OF_ALL: Final = 1_000_000
 _MOST_LINES: Final = 20
 _COUNT: Final = re.compile(r"[1-9][0-9]{0,6}")
-_FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ")
 
 
 def add_to(commands: Subparsers) -> None:
@@ -59,27 +56,12 @@ def add_to(commands: Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(listing)
-    listing.add_argument("--since", type=_moment, default=0.0, metavar="TIME", help="2d, 2026-11-22 (default: all)")
+    listing.add_argument("--since", type=moment, default=0.0, metavar="TIME", help="2d, 2026-11-22 (default: all)")
     listing.add_argument(
         "--most", type=_count, default=_MOST, metavar="N", help="the newest N of them (default: %(default)s)"
     )
     listing.add_argument("--json", action="store_true", help="JSON: one object a line")
     listing.set_defaults(run=_list)
-
-
-def _moment(text: str) -> float:
-    """Return a time of the command line in seconds since the epoch."""
-    for form in _FORMATS:
-        try:
-            return max(0.0, datetime.strptime(text.strip(), form).replace(tzinfo=UTC).timestamp())
-        except ValueError:
-            continue
-    try:
-        return time.time() - duration_seconds(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f'got {printable(text, 40)!r}; write how long ago ("12h", "2d") or a day (UTC, "2026-11-22")'
-        ) from None
 
 
 def _count(text: str) -> int:
