@@ -1,0 +1,98 @@
+"""The values of Postfix's parameters: lists, milters, transports, tables, times. See postconf(5), transport(5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+MOST_NESTED: Final = 10
+"""Levels of braces that are looked into: Postfix's own values have two."""
+
+_TIME: Final = re.compile(r"([0-9]{1,9})([smhdw]?)")
+_UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Return the elements of a list: white space and commas separate them, except inside braces."""
+    elements: list[str] = []
+    start, depth = -1, 0
+    for index, character in enumerate(text):
+        separates = depth == 0 and (character.isspace() or character == ",")
+        if separates:
+            if start >= 0:
+                elements.append(text[start:index])
+                start = -1
+            continue
+        if start < 0:
+            start = index
+        depth += (character == "{") - (character == "}")
+        depth = max(depth, 0)
+    if start >= 0:
+        elements.append(text[start:])
+    return tuple(elements)
+
+
+def without_braces(text: str) -> str:
+    """Return what is between the outer braces; a text without them as it is."""
+    return text[1:-1].strip() if text.startswith("{") and text.endswith("}") else text
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A milter or a policy service as a list names it: where it listens, and the options in its braces."""
+
+    endpoint: str
+    """As it is written: `unix:delivery-pools/milter.sock`, `inet:127.0.0.1:8891`."""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def client_of(element: str) -> Client:
+    """Return the service that an element names, `{ unix:name, option=value }` or `unix:name`."""
+    endpoint, *options = split_list(without_braces(element)) or ("",)
+    pairs = (option.partition("=") for option in options)
+    return Client(endpoint, {name.strip(): without_braces(value.strip()) for name, _, value in pairs})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a transport(5) value leads; either part may be empty."""
+
+    transport: str
+    nexthop: str
+
+
+def route_of(value: str) -> Route:
+    """Return transport and next-hop of `transport:nexthop`; without a colon, the whole is the transport."""
+    transport, _, nexthop = value.strip().partition(":")
+    return Route(transport.strip(), nexthop.strip())
+
+
+def table_specs(value: str) -> tuple[str, ...]:
+    """Return the tables, `type:name`, of a list of tables; those inside pipemap and unionmap too."""
+    return tuple(_specs(value, MOST_NESTED))
+
+
+def _specs(value: str, levels: int) -> Iterator[str]:
+    for element in split_list(value):
+        kind, colon, name = element.partition(":")
+        if not colon:
+            continue
+        while kind == "proxy":
+            kind, _, name = name.partition(":")
+        if kind in ("pipemap", "unionmap") and levels:
+            yield from _specs(without_braces(name), levels - 1)
+        else:
+            yield f"{kind}:{name}"
+
+
+def seconds(value: str, unit: str = "s") -> int | None:
+    """Return a time in seconds; `unit` is that of a bare number. None for what is no time."""
+    found = _TIME.fullmatch(value.strip())
+    return int(found[1]) * _UNIT_SECONDS[found[2] or unit] if found else None
+
+
+def is_yes(value: str) -> bool:
+    """Tell whether a boolean parameter is on."""
+    return value.strip().lower() == "yes"

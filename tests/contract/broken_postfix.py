@@ -1,0 +1,354 @@
+"""Postfix configurations that are broken in one way each, by the check that has to name it, and what else follows."""
+
+from good_postfix import HOLD, REFUSED, REINJECT, TAG_CHECKS
+from postfix_files import OURS, Change
+
+LISTENER = "127.0.0.1:10027/inet"
+
+
+def tag_checks(**changes: str) -> dict[str, str]:
+    rules = TAG_CHECKS | {name.replace("_", "-"): text for name, text in changes.items()}
+    return {"delivery-pools/tag_checks": "".join(rules.values()) + REFUSED + HOLD}
+
+
+BROKEN = {
+    # ---- pools
+    "pool_transport_missing": ("hop", Change(without=("pool-relay/unix",)), {"tag_without_its_transport"}),
+    "pool_transport_is_no_smtp_client": ("hop", Change(master="pool-relay unix - - y - - lmtp\n"), set()),
+    "pool_without_address": (
+        "hop",
+        Change(options={"pool-normal/unix": {"smtp_bind_address6": None}}),
+        {"pool_address_unused"},
+    ),
+    "pool_address_not_enforced": (
+        "hop",
+        Change(options={"pool-normal/unix": {"smtp_bind_address_enforce": "no"}}),
+        set(),
+    ),
+    "pool_address_differs": (
+        "hop",
+        Change(options={"pool-normal/unix": {"smtp_bind_address": "192.0.2.20"}}),
+        {"pool_address_unused"},
+    ),
+    "pool_helo_differs": ("hop", Change(options={"pool-relay/unix": {"smtp_helo_name": "mail.example.org"}}), set()),
+    "protocols_set_on_a_transport": ("hop", Change(options={"pool-relay/unix": {"inet_protocols": "all"}}), set()),
+    "tag_stays_on_the_wire": (
+        "hop",
+        Change(
+            main={
+                "delivery_pools_smtp_header_checks": "regexp:{config}/own, regexp:{config}/delivery-pools/strip_headers"
+            },
+            files={"own": "/^X-Delivery/ WARN ours first\n"},
+        ),
+        set(),
+    ),
+    "tag_stays_in_notices": ("hop", Change(options={"pool-high-risk/unix": {"smtp_body_checks": None}}), set()),
+    "tripwire_missing": ("hop", Change(master="relay unix - - y - - smtp\n"), set()),
+    # ---- routes
+    "default_route_misses_the_decision": ("hop", Change(main={"relay_transport": "smtp"}), set()),
+    "transport_by_sender": (
+        "hop",
+        Change(main={"sender_dependent_default_transport_maps": "static:smtp"}),
+        set(),
+    ),
+    "transport_map_round_the_hop": (
+        "hop",
+        Change(
+            main={"transport_maps": "texthash:{config}/t"},
+            files={"t": "partner.example slow:[gw.partner.example]\n"},
+            master="slow unix - - y - - smtp\n",
+        ),
+        set(),
+    ),
+    "transport_map_leads_nowhere": (
+        "hop",
+        Change(main={"transport_maps": "inline:{a.example=smtp:, b.example=slwo:, c.example=:[gw.example]}"}),
+        set(),
+    ),
+    "transport_map_names_a_pool": ("hop", Change(main={"transport_maps": "inline:{a.example=pool-normal:}"}), set()),
+    "local_route_leads_nowhere": ("hop", Change(main={"virtual_transport": "smtp:[10.0.0.5]"}), set()),
+    "smarthost_not_followed": (
+        "hop",
+        Change(main={"relayhost": "[198.51.100.25]", "default_filter_nexthop": ""}),
+        set(),
+    ),
+    "smarthost_by_sender": (
+        "hop",
+        Change(main={"sender_dependent_relayhost_maps": "inline:{a@b.c=[x.example]}"}),
+        set(),
+    ),
+    "probes_are_not_asked_outside": (
+        "hop",
+        Change(main={"address_verify_default_transport": "$default_transport"}),
+        set(),
+    ),
+    "action_that_reroutes": (
+        "hop",
+        Change(
+            main={"header_checks": "regexp:{config}/h"}, files={"h": "/^Subject: x/ REDIRECT postmaster@example.org\n"}
+        ),
+        set(),
+    ),
+    # ---- the tag
+    "tag_not_looked_at": ("hop", Change(options={"cleanup-egress/unix": {"milter_header_checks": None}}), set()),
+    "tag_without_its_transport": (
+        "hop",
+        Change(files=tag_checks(relay="/^X-Delivery-Pool: relay$/ FILTER pool-relay\n")),
+        set(),
+    ),
+    "last_tag_rule_missing": (
+        "express",
+        Change(files={"delivery-pools/tag_checks": "".join(TAG_CHECKS.values())}),
+        set(),
+    ),
+    "refused_tag_missing": (
+        "hop",
+        Change(files={"delivery-pools/tag_checks": "".join(TAG_CHECKS.values()) + HOLD}),
+        set(),
+    ),
+    "clients_choose_the_pool": (
+        "express",
+        Change(main={"header_checks": "regexp:{config}/delivery-pools/tag_checks"}),
+        set(),
+    ),
+    "tag_chosen_before_the_hop": (
+        "hop",
+        Change(main={"milter_header_checks": "regexp:{config}/delivery-pools/tag_checks"}),
+        set(),
+    ),
+    "requeue_loses_the_pool": ("express", Change(options={"cleanup-pickup/unix": {"header_checks": None}}), set()),
+    # ---- the milter
+    "milter_missing": (
+        "hop",
+        Change(options={"submission/inet": {"smtpd_milters": "inet:127.0.0.1:8891"}}),
+        set(),
+    ),
+    "milter_missing_for_local_mail": (
+        "hop",
+        Change(main={"non_smtpd_milters": "inet:127.0.0.1:8891"}),
+        set(),
+    ),
+    "notices_not_shown_to_milter": (
+        "hop",
+        Change(main={"internal_mail_filter_classes": "notify"}),
+        set(),
+    ),
+    "postmaster_notices_not_shown_to_milter": ("hop", Change(main={"internal_mail_filter_classes": "bounce"}), set()),
+    "milter_does_not_tempfail": (
+        "hop",
+        Change(main={"delivery_pools_milter": "{ unix:delivery-pools/milter.sock, default_action=accept }"}),
+        set(),
+    ),
+    "milter_protocol_too_old": (
+        "hop",
+        Change(
+            main={
+                "delivery_pools_milter": "{ unix:delivery-pools/milter.sock, default_action=tempfail }",
+                "milter_protocol": "2",
+            }
+        ),
+        set(),
+    ),
+    "milter_socket_and_chroot": (
+        "hop",
+        Change(
+            main={
+                "smtpd_milters": "{ unix:/var/spool/postfix/delivery-pools/milter.sock, default_action=tempfail }",
+            }
+        ),
+        set(),
+    ),
+    "milter_switched_off_for_clients": (
+        "hop",
+        Change(main={"smtpd_milter_maps": "cidr:{config}/m"}, files={"m": "127.0.0.0/8 DISABLE\n"}),
+        set(),
+    ),
+    "milter_not_last": ("express", Change(main={"smtpd_milters": f"{OURS}, inet:127.0.0.1:8891"}), set()),
+    "other_milters_in_the_hop": (
+        "hop",
+        Change(options={LISTENER: {"smtpd_milters": "inet:127.0.0.1:8891,$delivery_pools_milter"}}),
+        set(),
+    ),
+    "daemon_name_wrong": (
+        "hop",
+        Change(options={"submission/inet": {"milter_macro_daemon_name": "BOUNCE"}}),
+        set(),
+    ),
+    "notices_meet_site_checks": (
+        "hop",
+        Change(
+            main={"header_checks": "regexp:{config}/h"},
+            files={"h": "/^Subject: Undelivered/ DISCARD\n"},
+            options={"cleanup-bounce/unix": {"header_checks": None}},
+        ),
+        set(),
+    ),
+    # ---- the hop
+    "hop_missing": (
+        "hop",
+        Change(without=("egress/unix",)),
+        {"default_route_misses_the_decision", "postconf_complains"},
+    ),
+    "listener_open_to_others": ("hop", Change(options={LISTENER: {"mynetworks": "192.0.2.0/24"}}), set()),
+    "listener_without_fail_safe": ("hop", Change(options={LISTENER: {"content_filter": "pool-normal:"}}), set()),
+    "listener_applies_site_settings_again": (
+        "hop",
+        Change(options={LISTENER: {"receive_override_options": "no_header_body_checks"}}),
+        set(),
+    ),
+    "listener_refuses_mail": ("hop", Change(options={"cleanup-egress/unix": {"message_size_limit": None}}), set()),
+    "listener_changes_mail": (
+        "hop",
+        Change(main={"smtpd_discard_ehlo_keywords": "dsn"}, options={LISTENER: {"smtpd_discard_ehlo_keywords": None}}),
+        set(),
+    ),
+    "hop_client_loses_mail": (
+        "hop",
+        Change(main={"smtp_fallback_relay": "[x.example]"}, options={"egress/unix": {"smtp_fallback_relay": None}}),
+        set(),
+    ),
+    "hop_client_changes_mail": (
+        "hop",
+        Change(
+            options={"egress/unix": {"smtp_header_checks": "$delivery_pools_smtp_header_checks"}},
+        ),
+        set(),
+    ),
+    "hop_is_slowed_down": ("hop", Change(main={"egress_destination_rate_delay": "1s"}), set()),
+    "hop_counts_against_mail": ("hop", Change(main={"hopcount_limit": "60"}), set()),
+    # ---- express
+    "express_with_local_domains": ("express", Change(main={"mydestination": "example.org"}), set()),
+    "express_with_copies": ("express", Change(main={"always_bcc": "archive@example.org"}), set()),
+    "express_with_rewritten_recipients": (
+        "express",
+        Change(main={"virtual_alias_maps": "inline:{a@example.org=b@example.net}"}),
+        set(),
+    ),
+    "express_with_routes": ("express", Change(main={"content_filter": "pool-normal:"}), set()),
+    "express_with_overrides": (
+        "express",
+        Change(main={"receive_override_options": "no_header_body_checks"}),
+        set(),
+    ),
+    "filter_takes_the_ticket": (
+        "hop",
+        Change(
+            main={
+                "content_filter": "scan:[127.0.0.1]:10024",
+                "smtp_header_checks": "$delivery_pools_smtp_header_checks",
+            },
+            master=REINJECT,
+        ),
+        set(),
+    ),
+    # ---- the server
+    "postconf_complains": ("hop", Change(main={"deliver_pools_milter": "typing error"}), set()),
+    "queue_ids_are_reused": ("hop", Change(main={"enable_long_queue_ids": "no"}), set()),
+    "queue_lifetime_too_short": ("hop", Change(main={"bounce_queue_lifetime": "3h"}), set()),
+    "ticket_expires_in_the_queue": ("hop", Change(main={"maximal_queue_lifetime": "14d"}), set()),
+    "domain_not_accepted": (
+        "hop",
+        Change(
+            main={"virtual_mailbox_domains": "texthash:{config}/v"},
+            files={"v": "example.org x\nother.example x\n"},
+        ),
+        set(),
+    ),
+    "trusted_networks_differ": ("hop", Change(main={"mynetworks": "127.0.0.0/8 [::1]/128 192.0.2.0/24"}), set()),
+    "rewritten_senders_lead_nowhere": ("hop", Change(main={"recipient_canonical_maps": ""}), set()),
+    "every_recipient_is_asked_for": (
+        "hop",
+        Change(main={"recipient_canonical_maps": "socketmap:unix:delivery-pools/socketmap.sock:srs"}),
+        set(),
+    ),
+    "short_domains_are_completed": ("hop", Change(main={"append_dot_mydomain": "yes"}), set()),
+    "policy_not_asked_about_senders": (
+        "hop",
+        Change(main={"smtpd_sender_restrictions": "permit_mynetworks, check_policy_service $delivery_pools_policy"}),
+        set(),
+    ),
+    "policy_not_asked_at_the_end": (
+        "hop",
+        Change(options={"smtp/inet": {"smtpd_end_of_data_restrictions": ""}}),
+        set(),
+    ),
+    "policy_stops_mail": ("hop", Change(main={"delivery_pools_policy": "unix:delivery-pools/policy.sock"}), set()),
+    "filtered_mail_is_counted_again": (
+        "hop",
+        Change(
+            main={"content_filter": "scan:[127.0.0.1]:10024"},
+            master=REINJECT.replace("  -o smtpd_sender_restrictions=\n", ""),
+        ),
+        set(),
+    ),
+    "filtered_mail_is_taken_for_new": (
+        "hop",
+        Change(
+            main={"content_filter": "scan:[127.0.0.1]:10024"},
+            master=REINJECT.replace("  -o milter_macro_daemon_name=REINJECT\n", ""),
+        ),
+        set(),
+    ),
+    "proxy_hides_the_client": ("hop", Change(options={"smtp/inet": {"smtpd_proxy_filter": "127.0.0.1:10024"}}), set()),
+    # ---- tables
+    "table_missing": ("hop", Change(main={"transport_maps": "texthash:{config}/no-such-file"}), set()),
+    "table_asked_elsewhere": ("hop", Change(main={"transport_maps": "tcp:127.0.0.1:9"}), set()),
+}
+
+
+MORE = {
+    "a site's recipient restrictions on the listener": (
+        "hop",
+        Change(options={LISTENER: {"smtpd_recipient_restrictions": "reject_unverified_recipient"}}),
+        "listener_refuses_mail",
+    ),
+    "the default error limit on the listener": (
+        "hop",
+        Change(options={LISTENER: {"smtpd_hard_error_limit": None}}),
+        "listener_changes_mail",
+    ),
+    "express: no rules for the tag behind sendmail(1)": (
+        "express",
+        Change(options={"cleanup-pickup/unix": {"milter_header_checks": ""}}),
+        "tag_not_looked_at",
+    ),
+    "no_milters on one service": (
+        "hop",
+        Change(options={"submission/inet": {"receive_override_options": "no_milters"}}),
+        "milter_missing",
+    ),
+    "the default transport of the express profile is the normal pool": (
+        "express",
+        Change(main={"default_transport": "pool-normal"}),
+        "default_route_misses_the_decision",
+    ),
+    "REDIRECT in an access table": (
+        "hop",
+        Change(
+            main={
+                "smtpd_recipient_restrictions": "check_recipient_access inline:{{a@b.example = REDIRECT c@b.example}}"
+            }
+        ),
+        "action_that_reroutes",
+    ),
+    "a smarthost by transport_maps, in a regular expression table": (
+        "hop",
+        Change(main={"transport_maps": "regexp:{config}/t"}, files={"t": "/./ relay:[smarthost.example]\n"}),
+        "transport_map_leads_nowhere",
+    ),
+    "a table of the pools' transports that is not there": (
+        "hop",
+        Change(options={"pool-relay/unix": {"smtp_header_checks": "regexp:/nonexistent"}}),
+        "table_missing",
+    ),
+    "HOLD in the express profile": (
+        "express",
+        Change(main={"body_checks": "regexp:{config}/b"}, files={"b": "/virus/ HOLD\n"}),
+        "action_that_reroutes",
+    ),
+    "a content filter by the tripwire": (
+        "hop",
+        Change(options={"smtp/inet": {"content_filter": "smtp:[127.0.0.1]:10024"}}),
+        "local_route_leads_nowhere",
+    ),
+}

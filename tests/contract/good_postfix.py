@@ -1,0 +1,145 @@
+"""Postfix configurations that no check may blame: the examples, and what their READMEs say of other settings."""
+
+from postfix_files import OURS, Change
+
+REINJECT = """\
+scan unix - - y - 2 smtp
+  -o smtp_send_xforward_command=yes
+127.0.0.1:10025 inet n - y - - smtpd
+  -o content_filter=
+  -o milter_macro_daemon_name=REINJECT
+  -o smtpd_sender_restrictions=
+  -o smtpd_end_of_data_restrictions=
+  -o mynetworks=127.0.0.0/8
+"""
+TAG_CHECKS = {name: f"/^X-Delivery-Pool: {name}$/ FILTER pool-{name}:\n" for name in ("normal", "high-risk", "relay")}
+REFUSED = "/^X-Delivery-Pool: refused/ FILTER error:5.7.1 no\n"
+HOLD = "/^X-Delivery-Pool:/ HOLD no rule\n"
+
+GOOD = {
+    "the example hop": ("hop", Change()),
+    "the example express": ("express", Change()),
+    "amavis: content_filter and its return listener": (
+        "hop",
+        Change(main={"content_filter": "scan:[127.0.0.1]:10024"}, master=REINJECT),
+    ),
+    "opendkim in front": (
+        "hop",
+        Change(
+            main={
+                "smtpd_milters": f"inet:127.0.0.1:8891, {OURS}",
+                "non_smtpd_milters": f"inet:127.0.0.1:8891, {OURS}",
+            }
+        ),
+    ),
+    "relayhost": ("hop", Change(main={"relayhost": "[198.51.100.25]:587"})),
+    "relayhost, express": ("express", Change(main={"relayhost": "[198.51.100.25]:587"})),
+    "not chrooted": ("hop", Change(options={}, master="rewrite unix - - n - - trivial-rewrite\n")),
+    "an absolute path to the socket, not chrooted": (
+        "hop",
+        Change(
+            main={"smtpd_milters": "{ unix:/var/spool/postfix/delivery-pools/milter.sock, default_action=tempfail }"},
+            master="smtp inet n - n - - smtpd\nsubmission inet n - n - - smtpd\n",
+        ),
+    ),
+    "submissions and restrictions behind ours": (
+        "hop",
+        Change(
+            master="submissions inet n - y - - smtpd\n  -o smtpd_tls_wrappermode=yes\n"
+            "  -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject\n",
+            main={
+                "smtpd_sender_restrictions": "check_policy_service $delivery_pools_policy, permit_mynetworks",
+                "smtpd_end_of_data_restrictions": "check_client_access cidr:{config}/c,"
+                " check_policy_service $delivery_pools_policy",
+            },
+            files={"c": "203.0.113.0/24 REJECT\n"},
+        ),
+    ),
+    "internal servers, local transports, refused destinations": (
+        "hop",
+        Change(
+            main={"transport_maps": "texthash:{config}/t, regexp:{config}/r"},
+            files={
+                "t": "intern.example internal:[10.0.0.5]\nlist.example lmtp:unix:private/x\nbad.example error:no\n",
+                "r": "/^root@/ local:\n",
+            },
+        ),
+    ),
+    "the site's header checks": (
+        "hop",
+        Change(
+            main={"header_checks": "regexp:{config}/h regexp:{config}/r"},
+            files={"r": "/^Subject: spam/ HOLD\n", "h": "if /^X/\n/^X-Mailer: evil/i REJECT no\nendif\n"},
+        ),
+    ),
+    "two transports of one pool": (
+        "hop",
+        Change(
+            master="pool-normal-2 unix - - y - - smtp\n  -o smtp_bind_address=192.0.2.11\n"
+            "  -o smtp_bind_address6=2001:db8::10\n  -o smtp_bind_address_enforce=yes\n"
+            "  -o smtp_helo_name=mail.example.org\n  -o smtp_header_checks=$delivery_pools_smtp_header_checks\n",
+            settings={
+                "pools": {
+                    "normal": {"addresses": ["192.0.2.10", "192.0.2.11", "2001:db8::10"], "helo": "mail.example.org"},
+                    "high-risk": {
+                        "addresses": ["192.0.2.20", "2001:db8::20"],
+                        "helo": "mail-high-risk.example.org",
+                    },
+                    "relay": {"addresses": ["192.0.2.30", "2001:db8::30"], "helo": "mail-relay.example.org"},
+                }
+            },
+        ),
+    ),
+    "IPv4 only": (
+        "hop",
+        Change(
+            main={"inet_protocols": "ipv4"},
+            options={f"pool-{pool}/unix": {"smtp_bind_address6": None} for pool in ("normal", "high-risk", "relay")},
+        ),
+    ),
+    "a scanner for some mail, by FILTER": (
+        "hop",
+        Change(
+            main={"header_checks": "regexp:{config}/h"},
+            files={"h": "/^Subject: scan/ FILTER scan:[127.0.0.1]:10024\n/^X-Old:/ FILTER discard:\n"},
+            master=REINJECT,
+        ),
+    ),
+    "postscreen, and a second instance that only sends": (
+        "hop",
+        Change(
+            master="smtp inet n - y - 1 postscreen\nsmtpd pass - - y - - smtpd\n"
+            "old inet n - y - - smtpd\n  -o smtpd_milters=\n",
+            main={"master_service_disable": "old/inet"},
+        ),
+    ),
+    "a canonical map of the site, SRS behind it": (
+        "hop",
+        Change(
+            main={
+                "recipient_canonical_maps": "inline:{old@example.org=new@example.org}, pipemap:{regexp:"
+                "{config}/delivery-pools/srs_addresses, socketmap:unix:delivery-pools/socketmap.sock:srs}"
+            }
+        ),
+    ),
+    "another instance, daemons on TCP": (
+        "hop",
+        Change(
+            main={
+                "queue_directory": "/var/spool/postfix-out",
+                "multi_instance_name": "postfix-out",
+                "delivery_pools_milter": "{ inet:192.0.2.9:8891, default_action=tempfail, protocol=6 }",
+                "delivery_pools_policy": "{ inet:192.0.2.9:8892, default_action=DUNNO }",
+            },
+            settings={
+                "milter": {"socket": "inet:192.0.2.9:8891"},
+                "policy": {"socket": "inet:192.0.2.9:8892"},
+                "socketmap": {"socket": "unix:/var/spool/postfix-out/delivery-pools/socketmap.sock"},
+            },
+        ),
+    ),
+    "mynetworks as Debian writes them": (
+        "hop",
+        Change(main={"mynetworks": "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128"}),
+    ),
+}
