@@ -114,10 +114,11 @@ class TestRestrictedSender:
 def test_order_is_that_of_the_rules_page():
     assert [rule_name(rule) for rule in RULES] == [
         "forwarding_refused",
+        "malware",
         "restricted_sender",
         "delivery_status_notification",
         "sender_domain_without_mx_or_a",
-        "malware",
+        "not_scanned_for_malware",
         "pinned",
         "spam",
         "unscanned",

@@ -9,7 +9,7 @@ from test_rules import ALICE, message, origin, site
 from deliverypools.core.decisions import UNDECIDED, Match, NotAsked, Refusal, Unknown
 from deliverypools.core.facts import Answer, Finding, Ingress
 from deliverypools.core.rules import classify
-from deliverypools.core.scanning.answers import Scan, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import Scan, Scanner, ScannerAnswer, ScanVerdict
 from deliverypools.core.spam import malware, scanners_needed, spam, suspicious, unscanned
 
 RSPAMD, SPAMD, CLAMD = "http://127.0.0.1:11333", "127.0.0.1:783", "unix:/run/clamd.sock"
@@ -18,7 +18,7 @@ RELAYED = origin(ingress=Ingress.TRUSTED, account="198.51.100.7", envelope_sende
 
 
 def answer(scanner, verdict, **values):
-    return ScannerAnswer(scanner=Scanner(scanner), verdict=Verdict(verdict), **values)
+    return ScannerAnswer(scanner=Scanner(scanner), verdict=ScanVerdict(verdict), **values)
 
 
 def rspamd(verdict, score, action="no action", **values):
@@ -48,43 +48,65 @@ def scanning(**spam_settings):
 ALL = {"rspamd": RSPAMD, "spamd": SPAMD, "clamd": CLAMD}
 
 
+def needed_for(facts, settings):
+    return scanners_needed(classify(facts, settings), facts, settings)
+
+
 class TestWhoIsAsked:
     def test_all_that_the_settings_name(self):
         settings = site(spam=ALL)
-        needed = scanners_needed(classify(message(), settings), settings)
+        needed = needed_for(message(), settings)
         assert set(needed) == {Scanner.RSPAMD, Scanner.SPAMD, Scanner.CLAMD}
 
     def test_nobody_without_a_scanner(self):
-        decision = classify(message(), site())
-        assert (decision.pool, scanners_needed(decision, site())) == ("normal", ())
+        assert classify(message(), site()).pool == "normal"
+        assert needed_for(message(), site()) == ()
 
     def test_nobody_about_a_bounce(self):
         settings = site(spam=ALL)
-        assert scanners_needed(classify(message(envelope_sender=""), settings), settings) == ()
+        assert needed_for(message(envelope_sender=""), settings) == ()
 
     def test_nobody_about_a_restricted_account(self):
         settings = site(spam=ALL)
         restricted = Finding(Answer.YES, "alice is restricted")
-        assert scanners_needed(classify(message(account_restricted=restricted), settings), settings) == ()
+        assert needed_for(message(account_restricted=restricted), settings) == ()
 
     def test_no_spam_scanner_about_what_a_header_calls_spam(self):
         settings = site(spam=ALL)
-        decision = classify(message(("X-Spam-Flag", "YES")), settings)
-        assert decision.rule == "spam"
-        assert scanners_needed(decision, settings) == (Scanner.CLAMD,)
+        facts = message(("X-Spam-Flag", "YES"))
+        assert classify(facts, settings).rule == "spam"
+        assert needed_for(facts, settings) == (Scanner.CLAMD,)
+
+    def test_unless_it_could_have_it_held_or_refused(self):
+        settings = site(spam={"rspamd": RSPAMD, "spamd": SPAMD, "spamd_scores": {"hold": 20}})
+        assert needed_for(message(("X-Spam-Flag", "YES")), settings) == (Scanner.RSPAMD, Scanner.SPAMD)
+
+    @pytest.mark.parametrize("asked", ["hold", "reject"])
+    def test_where_malware_is_stopped_it_is_looked_for_in_all_mail(self, asked):
+        settings = site(spam=ALL | {"malware": asked})
+        restricted = Finding(Answer.YES, "alice is restricted")
+        assert needed_for(message(envelope_sender=""), settings) == (Scanner.CLAMD,)
+        assert needed_for(message(account_restricted=restricted), settings) == (Scanner.CLAMD,)
+
+    def test_never_in_what_this_postfix_has_made(self):
+        settings = site(spam=ALL | {"malware": "reject"})
+        bounce = message(envelope_sender="", origin=origin(ingress=Ingress.BOUNCE, account="", envelope_sender=""))
+        assert needed_for(bounce, settings) == ()
+
+    def test_nobody_about_a_message_that_is_too_large_for_him(self):
+        assert needed_for(message(size_bytes=500_001), site(spam=ALL)) == (Scanner.CLAMD, Scanner.RSPAMD)
 
     def test_only_for_malware_about_what_is_pinned(self):
         settings = site(spam=ALL, pins=[{"sender": "alice@example.org", "pool": "bulk"}])
-        decision = classify(message(), settings)
-        assert decision.pool == "bulk"
-        assert scanners_needed(decision, settings) == (Scanner.CLAMD,)
+        assert classify(message(), settings).pool == "bulk"
+        assert needed_for(message(), settings) == (Scanner.CLAMD,)
 
     def test_what_is_undecided_for_another_reason_is_scanned_too(self):
         settings = site(spam=ALL)
         unknown = Finding(Answer.UNKNOWN, "DNS cannot tell")
-        decision = classify(message(sender_domain_has_mx_or_address=unknown), settings)
-        assert decision.pool is None
-        assert Scanner.RSPAMD in scanners_needed(decision, settings)
+        facts = message(sender_domain_has_mx_or_address=unknown)
+        assert classify(facts, settings).pool is None
+        assert Scanner.RSPAMD in needed_for(facts, settings)
 
 
 class TestMalware:
@@ -154,6 +176,13 @@ class TestScores:
             "high-risk", ("rspamd: add header, score 7.0",)
         )
 
+    def test_a_header_of_the_senders_own_does_not_save_it_from_worse(self):
+        settings = scanning(rspamd_scores={"reject": 15})
+        facts = message(("X-Spam-Flag", "YES"), scan=Scan((rspamd("spam", 20.0, "reject"),)))
+        assert spam(facts, settings).refusal is Refusal.TO_SENDER
+        mild = message(("X-Spam-Flag", "YES"), scan=Scan((rspamd("ham", 1.0),)))
+        assert spam(mild, settings) == Match("high-risk", ("X-Spam-Flag: YES",))
+
     def test_each_scanner_has_its_own(self):
         settings = site(spam={"rspamd": RSPAMD, "spamd": SPAMD, "spamd_scores": {"high-risk": 2}})
         assert spam(scanned(rspamd("ham", 3.0), spamd("ham", 3.0)), settings).reasons == ("spamd: clean, score 3.0",)
@@ -190,11 +219,23 @@ class TestSilence:
         assert (decision.pool, decision.rule) == ("high-risk", "unscanned")
         assert decision.reasons == ("rspamd: no verdict, it cannot be reached",)
 
-    def test_is_no_sign_of_spam_so_pins_hold(self):
-        settings = site(
-            spam=ALL | {"unknown_verdict": "high-risk"}, pins=[{"sender": "alice@example.org", "pool": "normal"}]
-        )
-        assert classify(scanned(silent("clamd")), settings).rule == "pinned"
+    def test_about_malware_no_pin_is_for_it(self):
+        pins = [{"sender": "alice@example.org", "pool": "normal"}]
+        settings = site(spam=ALL | {"unknown_verdict": "high-risk"}, pins=pins)
+        decision = classify(scanned(silent("clamd")), settings)
+        assert (decision.pool, decision.rule) == ("high-risk", "not_scanned_for_malware")
+        oversized = site(spam=ALL | {"oversized": "high-risk"}, pins=pins)
+        assert classify(message(size_bytes=10_000_001), oversized).rule == "not_scanned_for_malware"
+
+    def test_about_spam_pins_hold(self):
+        pins = [{"sender": "alice@example.org", "pool": "normal"}]
+        settings = site(spam={"rspamd": RSPAMD, "unknown_verdict": "high-risk"}, pins=pins)
+        assert classify(scanned(silent("rspamd")), settings).rule == "pinned"
+
+    def test_does_not_undo_the_word_of_a_header(self):
+        settings = scanning(rspamd_scores={"hold": 20})
+        facts = message(("X-Spam-Flag", "YES"), scan=Scan((silent("rspamd"),)))
+        assert classify(facts, settings) == classify(message(("X-Spam-Flag", "YES")), site())
 
 
 class TestOversized:
@@ -204,11 +245,18 @@ class TestOversized:
 
     def test_or_by_high_risk(self):
         decision = classify(message(size_bytes=10_000_001), site(spam=ALL | {"oversized": "high-risk"}))
-        assert (decision.pool, decision.rule) == ("high-risk", "unscanned")
+        assert (decision.pool, decision.rule) == ("high-risk", "not_scanned_for_malware")
+        without_clamd = scanning(oversized="high-risk")
+        assert classify(message(size_bytes=10_000_001), without_clamd).rule == "unscanned"
 
     def test_up_to_the_limit_it_is_scanned(self):
-        settings = site(spam=ALL | {"oversized": "high-risk"})
+        settings = site(spam={"rspamd": RSPAMD, "clamd": CLAMD, "oversized": "high-risk"})
         assert set(classify(message(size_bytes=10_000_000), settings).not_asked) == {"malware", "spam"}
+
+    def test_for_one_scanner_is_as_for_all(self):
+        settings = site(spam=ALL | {"oversized": "high-risk"})
+        decision = classify(message(size_bytes=500_001), settings)
+        assert decision.reasons == ("spamd: not asked about more than 500000 bytes",)
 
     def test_only_what_would_be_scanned(self):
         settings = site(spam=ALL | {"oversized": "high-risk", "scan": "forwarded"})
@@ -275,9 +323,18 @@ class TestWhoIsToldOfARefusal:
     def test_postmaster_where_the_origin_is_unknown(self):
         assert spam(scanned(SPAM, origin=None), REJECTING).refusal is Refusal.TO_POSTMASTER
 
-    def test_copies_for_an_archive_are_not_refused_as_nobody_would_be_told(self):
-        match = spam(scanned(SPAM, archive_copies=1), REJECTING)
-        assert (match.pool, match.refusal) == ("high-risk", None)
+    def test_postmaster_of_what_is_only_for_an_archive(self):
+        assert spam(scanned(SPAM, archive_copies=1), REJECTING).refusal is Refusal.TO_POSTMASTER
+
+    def test_postmaster_and_not_a_list_which_would_blame_its_members(self):
+        facts = message(("List-Id", "<team.example.org>"), scan=Scan((SPAM,)))
+        assert spam(facts, REJECTING).refusal is Refusal.TO_POSTMASTER
+
+    def test_postmaster_of_what_has_a_null_sender(self):
+        settings = site(spam={"clamd": CLAMD, "malware": "reject"})
+        facts = scanned(INFECTED, origin=OUTSIDE, envelope_sender="", forwarded_by="alice@example.org")
+        decision = classify(facts, settings)
+        assert (decision.rule, decision.refusal) == ("malware", Refusal.TO_POSTMASTER)
 
 
 def test_rules_that_need_a_scanner_say_so():

@@ -7,12 +7,13 @@ from deliverypools.core.facts import Ingress
 from deliverypools.core.named_senders import named_by
 from deliverypools.core.scanning.answers import Scanner
 from deliverypools.core.scanning.scope import (
-    is_in_scope,
-    is_oversized,
-    is_to_be_scanned,
+    reason_to_leave_out,
     reason_to_skip,
     scanners_for_malware,
     scanners_for_spam,
+    to_be_asked,
+    too_large_for,
+    why_not_scanned,
 )
 from deliverypools.core.settings import Pin, SpamSkip
 
@@ -43,6 +44,18 @@ HOSTILE = (
 
 def scanning(**spam):
     return site(spam=spam)
+
+
+def is_in_scope(facts, settings):
+    return not reason_to_leave_out(facts, settings)
+
+
+def is_to_be_scanned(facts, settings):
+    return to_be_asked([Scanner.RSPAMD], facts, settings) == (Scanner.RSPAMD,)
+
+
+def is_oversized(facts, settings):
+    return bool(too_large_for([Scanner.RSPAMD], facts, settings))
 
 
 def skipping(*entries):
@@ -165,7 +178,7 @@ class TestWhatIsSkipped:
             {"client": "2001:db8::/32"},
         ],
     )
-    @pytest.mark.parametrize("ingress", [Ingress.OUTSIDE, Ingress.LOCAL, Ingress.BOUNCE])
+    @pytest.mark.parametrize("ingress", [Ingress.OUTSIDE, Ingress.LOCAL])
     def test_what_anybody_can_claim_skips_nothing(self, entry, ingress):
         claimed = origin(ingress=ingress, client_address="2001:db8::1")
         assert is_in_scope(message(origin=claimed), skipping(entry))
@@ -238,3 +251,44 @@ class TestHostileValues:
         longest = "x" * 240 + "@example.org"
         found = named_by(kind(sender=longest), origin(envelope_sender=longest.upper()))
         assert found == f"sender {'x' * 197}..."
+
+
+ALL = {"rspamd": "http://127.0.0.1:1", "spamd": "127.0.0.1:2", "clamd": "127.0.0.1:3"}
+
+
+class TestWhyNot:
+    @pytest.mark.parametrize(
+        ("size", "asked"),
+        [
+            (500_000, (Scanner.RSPAMD, Scanner.SPAMD)),
+            (500_001, (Scanner.RSPAMD,)),
+            (10_000_000, (Scanner.RSPAMD,)),
+            (10_000_001, ()),
+        ],
+    )
+    def test_spamd_has_a_limit_of_its_own(self, size, asked):
+        settings = scanning(**ALL)
+        assert to_be_asked(scanners_for_spam(settings), message(size_bytes=size), settings) == asked
+
+    def test_that_is_never_above_the_other(self):
+        settings = scanning(**ALL, size_limit=1000)
+        assert to_be_asked([Scanner.SPAMD], message(size_bytes=1001), settings) == ()
+
+    @pytest.mark.parametrize(
+        ("facts", "spam", "reasons"),
+        [
+            (message(), {}, ()),
+            (message(size_bytes=600_000), {}, ("spamd: not asked about more than 500000 bytes",)),
+            (message(), {"scan": "forwarded"}, ('not scanned: spam.scan = "forwarded"',)),
+            (message(), {"skip": [{"sasl_username": "alice"}]}, ("not scanned: spam.skip, SASL user alice",)),
+        ],
+    )
+    def test_is_told(self, facts, spam, reasons):
+        assert why_not_scanned(facts, scanning(**ALL, **spam)) == reasons
+
+    def test_not_where_there_is_no_scanner(self):
+        assert why_not_scanned(message(size_bytes=10**9), scanning(scan="forwarded")) == ()
+
+    def test_what_this_postfix_has_made_is_never_scanned(self):
+        facts = message(origin=origin(ingress=Ingress.BOUNCE), envelope_sender="")
+        assert to_be_asked(list(Scanner), facts, scanning(**ALL, malware="reject")) == ()

@@ -17,6 +17,7 @@ RELAY: Final = "relay"
 
 SPAM: Final = "spam"
 MALWARE: Final = "malware"
+ABOUT_CONTENT: Final = (SPAM, MALWARE)
 RESTRICTED_SENDER: Final = "restricted_sender"
 OVER_LIMIT: Final = "over_limit"
 """Rules that make a message suspicious, by name."""

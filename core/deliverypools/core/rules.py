@@ -21,7 +21,7 @@ from deliverypools.core.forwarding import forwarded, forwarding_refused
 from deliverypools.core.named_senders import named_by
 from deliverypools.core.outbound_policies import policy_for
 from deliverypools.core.settings import Settings
-from deliverypools.core.spam import malware, spam, suspicious, unscanned
+from deliverypools.core.spam import malware, not_scanned_for_malware, spam, suspicious, unscanned
 
 _CLOCK_SKEW_SECONDS: Final = 3600.0
 
@@ -124,10 +124,11 @@ def default(facts: MessageFacts, _settings: Settings) -> Match:
 
 RULES: Final[tuple[Rule, ...]] = (
     forwarding_refused,  # it must not leave, by no pool
-    restricted_sender,  # whatever it sends, and the only rule that may hold mail
+    malware,  # no pool is for it, and for some of us high-risk is not enough
+    restricted_sender,  # whatever else it sends
     delivery_status_notification,  # all NDRs, whatever else they are
     sender_domain_without_mx_or_a,  # whatever its spam or limit verdict
-    malware,  # no pool is for it
+    not_scanned_for_malware,
     pinned,  # the operator's word beats what scanners and counters say
     spam,
     unscanned,

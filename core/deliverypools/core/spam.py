@@ -20,14 +20,13 @@ from deliverypools.core.decisions import (
     Refusal,
     Unknown,
 )
-from deliverypools.core.facts import Ingress, MessageFacts
-from deliverypools.core.scanning.answers import Scanner, ScannerAnswer, Verdict
+from deliverypools.core.facts import Answer, Ingress, MessageFacts
+from deliverypools.core.scanning.answers import Scanner, ScannerAnswer, ScanVerdict
 from deliverypools.core.scanning.scope import (
-    is_in_scope,
-    is_oversized,
-    is_to_be_scanned,
     scanners_for_malware,
     scanners_for_spam,
+    to_be_asked,
+    too_large_for,
 )
 from deliverypools.core.settings import Settings
 from deliverypools.core.spam_headers import spam_evidence
@@ -40,56 +39,69 @@ _STRICTEST_FIRST: Final = (REJECT, HOLD, HIGH_RISK)
 def malware(facts: MessageFacts, settings: Settings) -> Match | Unknown | NotAsked | None:
     """A scanner found malware: the message leaves by high-risk, is put on hold, or is refused (`spam.malware`).
 
-    Comes before pins: they choose a pool, and no pool is for malware.
+    Comes before what would send it by high-risk anyway, as that is not enough where it is to be held or refused, and
+    before pins: they choose a pool, and no pool is for malware.
     """
-    scanners = scanners_for_malware(settings)
-    if not scanners or not is_to_be_scanned(facts, settings):
+    is_stricter = settings.spam.malware != HIGH_RISK
+    if not is_stricter and (facts.has_null_sender or facts.account_restricted.answer is Answer.YES):
+        return None
+    scanners = to_be_asked(scanners_for_malware(settings), facts, settings)
+    if not scanners:
         return None
     if facts.scan is None:
         return NotAsked()
     answers = [facts.scan.of(scanner) for scanner in scanners]
-    if found := [answer for answer in answers if answer.verdict is Verdict.SPAM]:
+    if found := [answer for answer in answers if answer.verdict is ScanVerdict.SPAM]:
         return _match(settings.spam.malware, found, facts, settings)
     return _silent(answers, {settings.spam.malware}, settings)
+
+
+def not_scanned_for_malware(facts: MessageFacts, settings: Settings) -> Match | None:
+    """No scanner's word about malware is to be had, and the settings do not wait for one.
+
+    Matches what clamd did not answer about with `spam.unknown_verdict = "high-risk"`, and what is too large for it with
+    `spam.oversized = "high-risk"`. Before pins, as `malware` is; it is not counted as spam.
+    """
+    return _unscanned(scanners_for_malware(settings), facts, settings)
 
 
 def spam(facts: MessageFacts, settings: Settings) -> Match | Unknown | NotAsked | None:
     """A scanner said so: in a header that the settings name (`spam.headers`), on arrival or since, or when asked.
 
-    Scanners are not asked about what a header calls spam already. `spam.rspamd_scores` and `spam.spamd_scores` say from
-    which score a message leaves by high-risk, is put on hold or refused; of two scanners, the stricter one's word
-    counts. Matches too what has so many header fields that a scanner's word could hide behind them.
+    `spam.rspamd_scores` and `spam.spamd_scores` say from which score a message leaves by high-risk, is put on hold or
+    refused; of two scanners, the stricter one's word counts. About what a header calls spam, scanners are asked only
+    if they could have it held or refused. Matches too what has so many header fields that a scanner's word could hide
+    behind them.
     """
-    if evidence := _header_evidence(facts, settings):
+    evidence = _header_evidence(facts, settings)
+    scanners = to_be_asked(scanners_for_spam(settings), facts, settings)
+    outcomes = {name for scanner in scanners for name in _outcomes_of(scanner, settings)}
+    if evidence and outcomes.isdisjoint((REJECT, HOLD)):
         return Match(HIGH_RISK, (evidence,))
-    scanners = scanners_for_spam(settings)
-    if not scanners or not is_to_be_scanned(facts, settings):
-        return None
-    if facts.scan is None:
+    if scanners and facts.scan is None:
         return NotAsked()
-    answers = [facts.scan.of(scanner) for scanner in scanners]
-    outcomes = {answer: _outcome(answer, settings) for answer in answers}
+    answers = [facts.scan.of(scanner) for scanner in scanners] if facts.scan else []
     for outcome in _STRICTEST_FIRST:
-        if found := [answer for answer in answers if outcomes[answer] == outcome]:
+        if found := [answer for answer in answers if _outcome(answer, settings) == outcome]:
             return _match(outcome, found, facts, settings)
-    return _silent(answers, {name for scanner in scanners for name in _outcomes_of(scanner, settings)}, settings)
+    return Match(HIGH_RISK, (evidence,)) if evidence else _silent(answers, outcomes, settings)
 
 
 def unscanned(facts: MessageFacts, settings: Settings) -> Match | None:
-    """No scanner's word is to be had, and the settings do not wait for one.
+    """No scanner's word about spam is to be had, and the settings do not wait for one.
 
-    Matches what a scanner did not answer about with `spam.unknown_verdict = "high-risk"`, and what is larger than
-    `spam.size_limit` with `spam.oversized = "high-risk"`. No sign of spam: it is not counted as such.
+    Matches what a scanner did not answer about with `spam.unknown_verdict = "high-risk"`, and what is too large for one
+    with `spam.oversized = "high-risk"`. No sign of spam: it is not counted as such.
     """
-    scanners = (*scanners_for_malware(settings), *scanners_for_spam(settings))
-    if not scanners:
-        return None
-    if settings.spam.oversized == "high-risk" and is_oversized(facts, settings) and is_in_scope(facts, settings):
-        return Match(HIGH_RISK, (f"more than {settings.spam.size_limit} bytes are not scanned (spam.size_limit)",))
-    if settings.spam.unknown_verdict == "wait" or facts.scan is None or not is_to_be_scanned(facts, settings):
-        return None
-    missing = [answer for scanner in scanners if (answer := facts.scan.of(scanner)).verdict is Verdict.UNKNOWN]
-    return Match(HIGH_RISK, tuple(answer.evidence for answer in missing)) if missing else None
+    return _unscanned(scanners_for_spam(settings), facts, settings)
+
+
+def _unscanned(scanners: Sequence[Scanner], facts: MessageFacts, settings: Settings) -> Match | None:
+    reasons = list(too_large_for(scanners, facts, settings)) if settings.spam.oversized == HIGH_RISK else []
+    if settings.spam.unknown_verdict == HIGH_RISK and facts.scan is not None:
+        answers = [facts.scan.of(scanner) for scanner in to_be_asked(scanners, facts, settings)]
+        reasons += [answer.evidence for answer in answers if answer.verdict is ScanVerdict.UNKNOWN]
+    return Match(HIGH_RISK, tuple(reasons)) if reasons else None
 
 
 def suspicious(facts: MessageFacts, settings: Settings) -> Match | None:
@@ -107,10 +119,16 @@ def suspicious(facts: MessageFacts, settings: Settings) -> Match | None:
     return Match(best[1], (best[2].evidence,)) if best else None
 
 
-def scanners_needed(decision: Decision, settings: Settings) -> tuple[Scanner, ...]:
+def scanners_needed(decision: Decision, facts: MessageFacts, settings: Settings) -> tuple[Scanner, ...]:
     """Return which scanners a decision lacks, that was made without any."""
     by_rule = {MALWARE: scanners_for_malware(settings), SPAM: scanners_for_spam(settings)}
-    return tuple(scanner for rule in decision.not_asked for scanner in by_rule.get(rule, ()))
+    lacking = [scanner for rule in decision.not_asked for scanner in by_rule.get(rule, ())]
+    return to_be_asked(lacking, facts, settings)
+
+
+def scans_null_senders(settings: Settings) -> bool:
+    """Tell whether a scanner may be asked about mail with a null sender."""
+    return bool(scanners_for_malware(settings)) and settings.spam.malware != HIGH_RISK
 
 
 def scan_is_possible(settings: Settings) -> bool:
@@ -147,7 +165,7 @@ def _outcomes_of(scanner: Scanner, settings: Settings) -> set[str]:
 
 def _outcome(answer: ScannerAnswer, settings: Settings) -> str:
     """Return `reject`, `hold` or `high-risk`, "" for what is no spam."""
-    if answer.verdict is Verdict.UNKNOWN:
+    if answer.verdict is ScanVerdict.UNKNOWN:
         return ""
     scores = _scores(answer.scanner, settings)
     if answer.score is not None:
@@ -157,7 +175,7 @@ def _outcome(answer: ScannerAnswer, settings: Settings) -> str:
         if HIGH_RISK in scores and answer.score >= scores[HIGH_RISK]:
             return HIGH_RISK
     is_by_its_own_word = answer.is_forced or HIGH_RISK not in scores or answer.score is None
-    return HIGH_RISK if answer.verdict is Verdict.SPAM and is_by_its_own_word else ""
+    return HIGH_RISK if answer.verdict is ScanVerdict.SPAM and is_by_its_own_word else ""
 
 
 def _match(outcome: str, answers: Sequence[ScannerAnswer], facts: MessageFacts, settings: Settings) -> Match:
@@ -166,12 +184,11 @@ def _match(outcome: str, answers: Sequence[ScannerAnswer], facts: MessageFacts, 
     return Match(HIGH_RISK, reasons, hold=outcome == HOLD, refusal=refusal)
 
 
-def _refusal(facts: MessageFacts, settings: Settings) -> Refusal | None:
-    """Return who is told that a message is refused; None: nobody would be, so that it leaves by high-risk."""
-    if facts.archive_copies and facts.archive_copies == len(facts.recipients):
-        return None
+def _refusal(facts: MessageFacts, settings: Settings) -> Refusal:
+    """Return who is told that a message is refused: never somebody who may be forged, nor a list about its members."""
     origin = facts.origin
-    if origin is None or origin.ingress is Ingress.BOUNCE:
+    nobody_else = facts.archive_copies and facts.archive_copies == len(facts.recipients)
+    if origin is None or facts.has_null_sender or nobody_else or facts.headers.first("List-Id") is not None:
         return Refusal.TO_POSTMASTER
     if origin.ingress is not Ingress.OUTSIDE and settings.is_accepted_domain(domain_of(facts.envelope_sender)):
         return Refusal.TO_SENDER
@@ -181,7 +198,7 @@ def _refusal(facts: MessageFacts, settings: Settings) -> Refusal | None:
 
 def _silent(answers: Sequence[ScannerAnswer], outcomes: set[str], settings: Settings) -> Unknown | None:
     """Return "unknown" where a scanner has not answered, and its word is waited for."""
-    missing = [answer.evidence for answer in answers if answer.verdict is Verdict.UNKNOWN]
+    missing = [answer.evidence for answer in answers if answer.verdict is ScanVerdict.UNKNOWN]
     if not missing or settings.spam.unknown_verdict != "wait":
         return None
     return Unknown(tuple(sorted(outcomes)), "; ".join(missing))

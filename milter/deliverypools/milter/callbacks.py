@@ -26,7 +26,7 @@ from deliverypools.core.dsn.kinds import BODY_BYTES_READ
 from deliverypools.core.dsn.report import REPORT_BYTES_READ
 from deliverypools.core.facts import NOT_ASKED, Finding, Ingress
 from deliverypools.core.settings.values import LONGEST_DOMAIN
-from deliverypools.core.spam import scan_is_possible
+from deliverypools.core.spam import scan_is_possible, scans_null_senders
 from deliverypools.core.srs import original_sender
 from deliverypools.milter.accounting import give_back
 from deliverypools.milter.authenticating import origin_to_ask_again
@@ -275,8 +275,7 @@ class PoolMilter(Milter.Base):
             return None
         settings = self.services.settings
         most_bytes = MOST_MESSAGE_BYTES if settings.default_policy.bcc_suspicious_mail else 0
-        # What has a null sender is decided without scanners.
-        if envelope_sender and scan_is_possible(settings):
+        if scans_null_senders(settings) or (envelope_sender and scan_is_possible(settings)):
             most_bytes = max(most_bytes, settings.spam.size_limit)
         return MessageSpool(most_bytes) if most_bytes else None
 
@@ -351,7 +350,7 @@ class PoolMilter(Milter.Base):
         for name, value in verdict.add:
             self.addheader(name, blank + value, 0)
         if verdict.new_sender:
-            self.chgfrom(f"<{verdict.new_sender}>")
+            self.chgfrom(f"<{verdict.new_sender}>", "RET=HDRS" if verdict.returns_header_only else None)
         for recipient in verdict.notify_of_failure:
             self.delrcpt(f"<{recipient}>")
             self.addrcpt(f"<{recipient}>", "NOTIFY=FAILURE")

@@ -23,7 +23,7 @@ RESULTS_HEADER = "Authentication-Results"
 
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
-    *("Received", "Delivered-To", "X-Sieve-Redirected-From"),
+    *("Received", "Delivered-To", "X-Sieve-Redirected-From", "List-Id"),
     *("Subject", "To", COPY_HEADER),
     *KIND_FIELDS,
 )

@@ -6,11 +6,11 @@ import logging
 
 from deliverypools.adapters import copies
 from deliverypools.adapters.message_spool import MessageSpool
-from deliverypools.core.decisions import MALWARE, OVER_LIMIT, RESTRICTED_SENDER, SPAM
+from deliverypools.core.decisions import ABOUT_CONTENT, OVER_LIMIT, RESTRICTED_SENDER
 from deliverypools.core.records import DecisionRecord
 from deliverypools.milter.services import Services
 
-_SUSPICIOUS = (MALWARE, SPAM, OVER_LIMIT, RESTRICTED_SENDER)
+_SUSPICIOUS = (*ABOUT_CONTENT, OVER_LIMIT, RESTRICTED_SENDER)
 _ONCE_SECONDS = 30 * 86_400.0
 
 _logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deliverypools.core.decisions import REFUSED_TAG, UNDECIDED, Decision
 from deliverypools.core.facts import Origin, printable
-from deliverypools.core.records import DecisionRecord
+from deliverypools.core.records import PUT_ON_HOLD, DecisionRecord
 from deliverypools.milter.collector import CollectedMessage, Connection
 
 _MOST_REASONS_CHARACTERS = 600
@@ -47,4 +47,4 @@ def decision_record(
 
 def _reasons(decision: Decision) -> str:
     reasons = printable("; ".join(decision.reasons), _MOST_REASONS_CHARACTERS)
-    return f"{reasons}; put on hold" if decision.hold else reasons
+    return f"{reasons}{PUT_ON_HOLD}" if decision.hold else reasons

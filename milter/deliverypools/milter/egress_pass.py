@@ -10,20 +10,8 @@ from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.addresses import normalise_address
 from deliverypools.core.authentication import Authentication, with_authentication
-from deliverypools.core.decisions import (
-    FORWARDING_REFUSED,
-    MALWARE,
-    NORMAL,
-    REFUSED_CONTENT_TAG,
-    REFUSED_TAG,
-    SPAM,
-    UNDECIDED,
-    Decision,
-    Refusal,
-)
-from deliverypools.core.dns_lists import HEADER as LIST_HEADER
-from deliverypools.core.dsn.was_it_ours import HEADER as DSN_HEADER
-from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin, fit_for_reply, printable
+from deliverypools.core.decisions import ABOUT_CONTENT, UNDECIDED, Decision, Refusal
+from deliverypools.core.facts import Answer, Finding, MessageFacts, Origin, printable
 from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.mailing_lists import list_posted_to
 from deliverypools.core.received import fields_above, own_received
@@ -31,14 +19,12 @@ from deliverypools.core.records import EGRESS_PASS
 from deliverypools.core.rules import after_waiting
 from deliverypools.core.srs import is_rewritten_already, sender_of
 from deliverypools.core.ticket import Ticket, TicketError
-from deliverypools.milter.accounting import account_behind, note_spam
-from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
-from deliverypools.milter.copying import keep_copy
-from deliverypools.milter.decision_log import decision_record, outcome_of
+from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.egress_accounts import SentOn, restricted_here, sent_on_by, with_count
 from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
-from deliverypools.milter.verdict import Reply, Verdict, log_line
+from deliverypools.milter.settling import recorded, verdict_of, with_undecided_on_record
+from deliverypools.milter.verdict import Reply, Verdict
 
 EGRESS = "EGRESS"
 """milter_macro_daemon_name of the listener behind the hop."""
@@ -82,14 +68,17 @@ def egress_pass(
         )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(ticket, services), services.settings)
-        note_undecided(decision, message, connection, ticket.origin, log_name=EGRESS_PASS, services=services)
+        decision = with_undecided_on_record(
+            decision, message, connection, ticket.origin, log_name=EGRESS_PASS, services=services
+        )
     verdict = verdict_of(decision, message, ticket.origin, services)
     if verdict.reply is not Reply.CONTINUE:
         return verdict
     verdict = dataclasses.replace(
         verdict,
         new_sender=_new_sender(facts, decision, message, services),
-        notify_of_failure=message.silent_recipients if decision.refusal and not services.settings.shadow else (),
+        returns_header_only=decision.refusal is not None and decision.rule in ABOUT_CONTENT,
+        notify_of_failure=_to_be_told_of(facts, decision, message, services),
     )
     fresh = dataclasses.replace(
         ticket,
@@ -105,7 +94,7 @@ def _with_verdict(origin: Origin | None, decision: Decision) -> Origin | None:
     """Return the origin with what scanners found, for a notice about the message: it may have a forged sender."""
     if origin is None or origin.spam:
         return origin
-    found = printable("; ".join(decision.reasons)) if decision.rule in (SPAM, MALWARE) else ""
+    found = printable("; ".join(decision.reasons)) if decision.rule in ABOUT_CONTENT else ""
     return dataclasses.replace(origin, spam_when_it_left=found)
 
 
@@ -164,6 +153,8 @@ def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessa
     if services.settings.shadow or facts.origin is None:
         return ""
     match decision.refusal:
+        case Refusal.TO_SENDER:
+            return message.envelope_sender
         case Refusal.TO_FORWARDER:
             return facts.forwarded_by
         case Refusal.TO_POSTMASTER:
@@ -175,52 +166,16 @@ def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessa
     return "" if sender == message.envelope_sender else sender
 
 
-def recorded(
-    decision: Decision,
-    message: CollectedMessage,
-    connection: Connection,
-    origin: Origin | None,
-    *,
-    log_name: str,
-    once: str,
-    services: Services,
-) -> Decision:
-    """Write a decision down, keep a copy of a suspicious message, count a spam verdict (both once for `once`).
+def _to_be_told_of(
+    facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services
+) -> tuple[str, ...]:
+    """Return the recipients for whom silence was asked, and who are in the notice all the same.
 
-    Returns the decision; "undecided" where that fails.
-    What is not on record could not be found again when its account is restricted.
+    Not those that Postfix has added beside others: the notice is about these, and tells nobody of an archive.
     """
-    try:
-        row = decision_record(log_name, message, connection, origin, at=services.clock(), decision=decision)
-        services.state.record(row, services.settings.milter.ticket_lifetime)
-        account = account_behind(origin, services) if origin else None
-        keep_copy(message.spool, row, once, services)
-        # What a mailbox forwards is no sign that its owner sends spam.
-        if decision.rule in (SPAM, MALWARE) and account and origin and origin.ingress is not Ingress.OUTSIDE:
-            note_spam(account, once, services)
-    except StateUnavailable as error:
-        _logger.error("%s: not on record: %s", message.queue_id, error)
-        return Decision(None, UNDECIDED, ("the state could not be written",))
-    return decision
-
-
-def note_undecided(
-    decision: Decision,
-    message: CollectedMessage,
-    connection: Connection,
-    origin: Origin | None,
-    *,
-    log_name: str,
-    services: Services,
-) -> None:
-    """Write down what leaves undecided, if that can be done: it has waited long enough."""
-    if decision.pool is None:
-        return
-    try:
-        row = decision_record(log_name, message, connection, origin, at=services.clock(), decision=decision)
-        services.state.record(row, services.settings.milter.ticket_lifetime)
-    except StateUnavailable as error:
-        _logger.error("%s: not on record: %s", message.queue_id, error)
+    if decision.refusal is None or services.settings.shadow:
+        return ()
+    return () if 0 < facts.archive_copies < len(facts.recipients) else message.silent_recipients
 
 
 def failed_pass(message: CollectedMessage, connection: Connection, services: Services) -> Verdict:
@@ -230,54 +185,6 @@ def failed_pass(message: CollectedMessage, connection: Connection, services: Ser
     decision = Decision(None, UNDECIDED, ("internal error, see the log",))
     waited = None if since is None else services.clock() - since
     return verdict_of(after_waiting(decision, waited, services.settings), message, None, services)
-
-
-def verdict_of(
-    decision: Decision, message: CollectedMessage, origin: Origin | None, services: Services, name: str = EGRESS_PASS
-) -> Verdict:
-    """Return what to do with a message that was decided (or could not be): the tag, and the line in the log."""
-    pool = NORMAL if services.settings.shadow else decision.pool
-    refusal = None if services.settings.shadow else decision.refusal
-    log = log_line(
-        message.queue_id,
-        **{"pass": name},
-        pool=outcome_of(decision),
-        **({"shadow": pool} if services.settings.shadow else {}),
-        rule=decision.rule,
-        **({"hold": "yes"} if decision.hold else {}),
-        reasons="; ".join(decision.reasons),
-        account=origin.account if origin else "",
-        kind=message.kind.kind,
-        message_id=message.message_id,
-    )
-    if pool is None:
-        text = "Not yet decided by which address this message leaves, please try again later"
-        return Verdict(reply=Reply.TEMPFAIL, text=text, log=log)
-    if refusal is Refusal.TO_SENDER or (refusal and name != EGRESS_PASS):
-        # Over SMTP it is the client who is told: it still has the message.
-        return Verdict(reply=Reply.REJECT, text=_refusal_text(decision, services), log=log)
-    # The last two are for our users, not for others.
-    delete = (
-        (TAG_HEADER, message.tags),
-        (tickets.HEADER, message.tickets),
-        (DSN_HEADER, message.dsn_fields),
-        (LIST_HEADER, message.list_fields),
-    )
-    hold = decision.rule if decision.hold and not services.settings.shadow else ""
-    return Verdict(delete=delete, add=((TAG_HEADER, _refused_tag(decision) if refusal else pool),), hold=hold, log=log)
-
-
-def _refused_tag(decision: Decision) -> str:
-    return REFUSED_TAG if decision.rule == FORWARDING_REFUSED else REFUSED_CONTENT_TAG
-
-
-def _refusal_text(decision: Decision, services: Services) -> str:
-    contact = printable(services.settings.alerts.contact_address(services.settings.accepted_domains))
-    if decision.rule in (SPAM, MALWARE):
-        return fit_for_reply(f"This message was found to hold {decision.rule}. If that is wrong, ask {contact}")
-    if decision.refusal is Refusal.TO_SENDER:
-        return fit_for_reply(f"The mailbox that forwards this message may not do so. Ask {contact}")
-    return "The sender of this message could not be authenticated, so that it is not forwarded"
 
 
 def _read_ticket(message: CollectedMessage, connection: Connection, services: Services) -> tuple[Ticket, str]:

@@ -27,7 +27,6 @@ from deliverypools.milter.accounting import (
 from deliverypools.milter.authenticating import false_results, results_field
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.dsn_pass import handle_dsn
-from deliverypools.milter.egress_pass import note_undecided, recorded, verdict_of
 from deliverypools.milter.first_pass import (
     ingress_of,
     refuse_header_flood,
@@ -37,6 +36,7 @@ from deliverypools.milter.first_pass import (
 )
 from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
+from deliverypools.milter.settling import recorded, verdict_of, with_undecided_on_record
 from deliverypools.milter.verdict import Reply, Verdict
 
 _logger = logging.getLogger(__name__)
@@ -88,8 +88,10 @@ def express_pass(
         )
     if decision.pool is None and not services.settings.shadow:
         decision = after_waiting(decision, _waited(message, services), services.settings)
-        note_undecided(decision, message, connection, origin, log_name=EXPRESS_PASS, services=services)
-    verdict = verdict_of(decision, message, origin, services, "express")
+        decision = with_undecided_on_record(
+            decision, message, connection, origin, log_name=EXPRESS_PASS, services=services
+        )
+    verdict = verdict_of(decision, message, origin, services, EXPRESS_PASS)
     verdict = dataclasses.replace(
         verdict,
         add=(*verdict.add, *dsn.add, *(results_field(found, services) if found else ())),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from deliverypools.adapters.scanning.scanners import Scanners
-from deliverypools.core.decisions import Decision
+from deliverypools.core.decisions import HIGH_RISK, Decision
 from deliverypools.core.facts import Ingress, MessageFacts, Origin
 from deliverypools.core.rules import classify
-from deliverypools.core.scanning.answers import Scan, ScanEnvelope, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import Scan, ScanEnvelope, Scanner, ScannerAnswer, ScanVerdict
+from deliverypools.core.scanning.scope import why_not_scanned
 from deliverypools.core.settings import Settings
 from deliverypools.core.spam import scanners_needed
 from deliverypools.milter.collector import CollectedMessage, Connection
@@ -40,16 +41,24 @@ def decide(
     """Return the decision about a message; its reasons tell what scanners said, if they were asked."""
     facts = dataclasses.replace(facts, size_bytes=message.size_bytes)
     decision = classify(facts, services.settings)
-    wanted = scanners_needed(decision, services.settings)
+    wanted = scanners_needed(decision, facts, services.settings)
     if not wanted:
-        return decision
+        return _with_reasons(decision, _why_not_scanned(decision, facts, services.settings))
     scan = _scan(wanted, message, _envelope(facts, message, connection, services.settings), services, timeout_seconds)
     decision = classify(dataclasses.replace(facts, scan=scan), services.settings)
-    said = "; ".join(decision.reasons)
-    others = (answer.evidence for answer in scan.answers)
-    return dataclasses.replace(
-        decision, reasons=(*decision.reasons, *(evidence for evidence in others if evidence not in said))
-    )
+    said = [answer.evidence for answer in scan.answers]
+    return _with_reasons(decision, (*said, *_why_not_scanned(decision, facts, services.settings)))
+
+
+def _why_not_scanned(decision: Decision, facts: MessageFacts, settings: Settings) -> tuple[str, ...]:
+    # What leaves by high-risk, or waits, needs no excuse.
+    return () if decision.pool in (None, HIGH_RISK) else why_not_scanned(facts, settings)
+
+
+def _with_reasons(decision: Decision, more: Iterable[str]) -> Decision:
+    """Return a decision that tells more, where it does not say so already."""
+    told = "; ".join(decision.reasons)
+    return dataclasses.replace(decision, reasons=(*decision.reasons, *(text for text in more if text not in told)))
 
 
 def _scan(
@@ -67,7 +76,7 @@ def _scan(
         _logger.error("%s: not scanned: %s", message.queue_id, error)
         problem = f"the message could not be kept: {error.strerror or error}"
         return Scan(
-            tuple(ScannerAnswer(scanner=scanner, verdict=Verdict.UNKNOWN, problem=problem) for scanner in wanted)
+            tuple(ScannerAnswer(scanner=scanner, verdict=ScanVerdict.UNKNOWN, problem=problem) for scanner in wanted)
         )
     return services.scanners.scan(wanted, content, envelope, timeout_seconds)
 

@@ -37,6 +37,8 @@ class Verdict:
     """Header fields that go on top of the message, the last one topmost: notices return at least that part of it."""
     new_sender: str = ""
     """The envelope sender that replaces the message's; "" if that stays."""
+    returns_header_only: bool = False
+    """A notice about the message returns its header only (RET=HDRS, RFC 3461 section 4.3); goes with `new_sender`."""
     notify_of_failure: tuple[str, ...] = ()
     """Recipients about whom the sender wants no notice, and about whom there is to be one."""
     hold: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deliverypools.core.addresses import domain_of, normalise_address
 from deliverypools.core.facts import Ingress, MessageFacts, Origin
 from deliverypools.core.named_senders import named_by
@@ -19,26 +21,52 @@ def scanners_for_malware(settings: Settings) -> tuple[Scanner, ...]:
     return tuple(scanner for scanner in MALWARE_SCANNERS if getattr(settings.spam, scanner))
 
 
-def is_oversized(facts: MessageFacts, settings: Settings) -> bool:
-    """Tell whether a message is larger than what is scanned."""
-    return facts.size_bytes > settings.spam.size_limit
+def size_limit_of(scanner: Scanner, settings: Settings) -> int:
+    """Return up to how many bytes a scanner is asked about a message."""
+    limit = settings.spam.size_limit
+    return min(limit, settings.spam.spamd_size_limit) if scanner is Scanner.SPAMD else limit
 
 
-def is_to_be_scanned(facts: MessageFacts, settings: Settings) -> bool:
-    """Tell whether scanners are asked about a message, by whom it is from, whom it is for, and its size."""
-    return is_in_scope(facts, settings) and not is_oversized(facts, settings)
+def to_be_asked(scanners: Sequence[Scanner], facts: MessageFacts, settings: Settings) -> tuple[Scanner, ...]:
+    """Return which of these scanners are asked about a message, by whom it is from, whom it is for, and its size."""
+    if reason_to_leave_out(facts, settings):
+        return ()
+    return tuple(scanner for scanner in scanners if facts.size_bytes <= size_limit_of(scanner, settings))
 
 
-def is_in_scope(facts: MessageFacts, settings: Settings) -> bool:
-    """Tell whether scanners are asked about such a message, whatever its size.
+def too_large_for(scanners: Sequence[Scanner], facts: MessageFacts, settings: Settings) -> tuple[str, ...]:
+    """Return, for each of these scanners that would be asked about a message if it were smaller, why it is not."""
+    if reason_to_leave_out(facts, settings):
+        return ()
+    limits = {scanner: size_limit_of(scanner, settings) for scanner in scanners}
+    return tuple(
+        f"{scanner}: not asked about more than {limit} bytes"
+        for scanner, limit in limits.items()
+        if facts.size_bytes > limit
+    )
+
+
+def why_not_scanned(facts: MessageFacts, settings: Settings) -> tuple[str, ...]:
+    """Return why scanners that the settings name are not asked about a message; none where all of them are."""
+    scanners = (*scanners_for_malware(settings), *scanners_for_spam(settings))
+    reason = reason_to_leave_out(facts, settings) if scanners else ""
+    return (f"not scanned: {reason}",) if reason else too_large_for(scanners, facts, settings)
+
+
+def reason_to_leave_out(facts: MessageFacts, settings: Settings) -> str:
+    """Return why no scanner is asked about such a message, whatever its size; "" where they are.
 
     One of unknown origin can be of either kind.
     """
-    if settings.spam.scan != "both" and facts.origin is not None:
-        is_forwarded = _is_forwarded(facts, facts.origin, settings)
+    origin = facts.origin
+    if origin is not None and origin.ingress is Ingress.BOUNCE:
+        return "made by this Postfix"
+    if origin is not None and settings.spam.scan != "both":
+        is_forwarded = _is_forwarded(facts, origin, settings)
         if is_forwarded is not (settings.spam.scan == "forwarded"):
-            return False
-    return not reason_to_skip(facts, settings)
+            return f'spam.scan = "{settings.spam.scan}"'
+    skipped = reason_to_skip(facts, settings)
+    return f"spam.skip, {skipped}" if skipped else ""
 
 
 def reason_to_skip(facts: MessageFacts, settings: Settings) -> str:

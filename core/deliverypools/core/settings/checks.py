@@ -336,14 +336,16 @@ def _no_outcome(name: str, pools: dict[str, Any]) -> str:
     """Return why a score cannot lead to what has that name; "" where it can."""
     own = (pool for pool in pools if pool not in (*REQUIRED_POOLS, *OTHER_OUTCOMES) and pool.isprintable())
     choices = (*islice(own, _MOST_LISTED), *STRICTEST_LAST)
-    advice = f"write {', '.join(choices[:-1])} or {choices[-1]}"
+    others = f"{', '.join(choices[:-1])} or {choices[-1]}"
     if name in REQUIRED_POOLS and name not in choices:
-        return f"is no pool that a score leads to; {advice}"
+        return f"is no pool that a score leads to; write {others}"
     # A required pool that is missing has been reported, once.
     if name in pools or name in choices or not pools:
         return ""
     likely = did_you_mean(name, choices)
-    return f'is not defined; did you mean "{likely}"?' if likely else f"is not defined; {advice}"
+    return (
+        f'is not defined; did you mean "{likely}"?' if likely else f"is not defined; write [pools.{name}], or {others}"
+    )
 
 
 def _scores_without_effect(scores: dict[str, float]) -> Iterator[tuple[str, str]]:

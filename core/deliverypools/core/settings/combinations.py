@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from deliverypools.core.settings.scan_values import OTHER_OUTCOMES
+from deliverypools.core.settings.scan_values import OTHER_OUTCOMES, size_text
 from deliverypools.core.tallies import DAY
 
 if TYPE_CHECKING:
     from deliverypools.core.settings import Settings
+    from deliverypools.core.settings.spam import Spam
 
 _KEYS_OF_SCANNERS: Final = {
     "rspamd": ("rspamd_settings_id", "rspamd_scores"),
-    "spamd": ("spamd_user", "spamd_scores"),
+    "spamd": ("spamd_user", "spamd_scores", "spamd_size_limit"),
     "clamd": ("malware",),
 }
 _KEYS_OF_SCANNING: Final = (
@@ -27,6 +28,11 @@ _KEYS_OF_SCANNING: Final = (
     "first_pass_timeout_seconds",
     "scans_at_once",
 )
+_LARGEST_BY_DEFAULT: Final = {
+    "rspamd": (50 * 1024**2, "max_message, 50 MB by default"),
+    "clamd": (25 * 1024**2, "StreamMaxLength, 25 MB on Debian"),
+}
+"""What a scanner takes unless it is configured for more, in bytes, and the setting of its own."""
 _ONLY_LOGGED: Final = "with shadow = true it is only logged what would be done"
 
 
@@ -67,7 +73,22 @@ def _about_scanning(settings: Settings, written: set[str]) -> Iterator[str]:
         yield "spam.rspamd: names no port, which means 80; rspamd's own is 11333"
     if settings.shadow and spam.clamd and spam.malware in OTHER_OUTCOMES:
         yield f"spam.malware: {_ONLY_LOGGED}"
+    yield from _about_sizes(spam, written)
     yield from _about_scores(settings)
+
+
+def _about_sizes(spam: Spam, written: set[str]) -> Iterator[str]:
+    for scanner, (most_bytes, its_own) in _LARGEST_BY_DEFAULT.items():
+        if getattr(spam, scanner) and spam.size_limit > most_bytes:
+            yield f"spam.size_limit: is not to be above {scanner}'s {its_own}: about larger mail it gives no verdict"
+    if not spam.spamd:
+        return
+    if "spamd_size_limit" in written and spam.spamd_size_limit > spam.size_limit:
+        yield f'spam.spamd_size_limit: has no effect above spam.size_limit ("{size_text(spam.size_limit)}")'
+    is_alone = not spam.rspamd and not spam.clamd
+    if is_alone and "size_limit" in written and spam.size_limit > spam.spamd_size_limit:
+        limit = size_text(spam.spamd_size_limit)
+        yield f'spam.size_limit: has no effect above spam.spamd_size_limit ("{limit}"), as only spamd is asked'
 
 
 def _about_scores(settings: Settings) -> Iterator[str]:

@@ -105,6 +105,11 @@ class Spam(Table):
         default="10MB",
         example='"25MB"',
     )
+    spamd_size_limit: Size = setting(
+        "The same for spamd, which needs seconds for a large text; not above `size_limit`.",
+        default="500kB",
+        example='"1MB"',
+    )
     oversized: Literal["unscanned", "high-risk"] = setting(
         "What happens to larger ones: they leave as if there were no scanner, or by `high-risk`.",
         default="unscanned",
@@ -117,11 +122,11 @@ class Spam(Table):
         example='"high-risk"',
     )
     timeout_seconds: Seconds = setting(
-        "How long the egress pass waits for all scanners together, 120 at most.",
+        "How long the egress pass waits for all scanners together, 90 at most.",
         default=30.0,
         example="30.0",
         gt=0,
-        le=120,
+        le=90,
     )
     first_pass_timeout_seconds: Seconds = setting(
         "The same where the client waits for it (profile `express`), 30 at most.",

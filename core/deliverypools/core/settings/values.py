@@ -41,6 +41,7 @@ _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _POOL_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 _USER_ID: Final = re.compile(r"0|[1-9][0-9]{0,9}")
+_PORT_OF_URL: Final = re.compile(r"https?://[^/?#]*:([0-9]+)(?:[/?#]|\Z)", re.IGNORECASE)
 _DOTTED_QUAD: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 _SQLITE: Final = "sqlite://"
 _REDIS: Final = ("redis://", "rediss://")
@@ -328,8 +329,12 @@ def _host(text: str) -> str:
         return domain_name(text)
 
 
+def _is_port(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) and 0 < int(text) <= LAST_PORT
+
+
 def _port(text: str) -> int:
-    if not _NUMBER.fullmatch(text) or not 0 < int(text) <= LAST_PORT:
+    if not _is_port(text):
         raise ValueError(f"got {shown(text)}; write a port between 1 and {LAST_PORT}")
     return int(text)
 
@@ -393,6 +398,8 @@ def web_url(value: object) -> str:
         is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
         is_whole = False
+    if (port := _PORT_OF_URL.match(text)) and not _is_port(port[1]):
+        raise WithExampleError(f"names a port that is none; write 1 to {LAST_PORT},", '"http://127.0.0.1:8080"')
     if not is_whole or " " in text or not text.isprintable():
         raise WithExampleError("is no URL; write http:// or https://,", '"https://alerts.example.org/hook"')
     # The scheme is compared as text where secrets are masked.
