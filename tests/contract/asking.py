@@ -5,7 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from deliverypools.adapters.scanning.scanners import Scanners
-from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScannerAnswer, ScanVerdict
 from deliverypools.core.settings import Settings
 from deliverypools.lab.waiting import wait_until
 
@@ -42,7 +42,7 @@ def make_settings(*, at_once=4, workers=1, **spam):
 
 
 def ham(scanner, score=0.5):
-    return ScannerAnswer(scanner=scanner, verdict=Verdict.HAM, score=score, symbols=("R_SPF_ALLOW -0.2",))
+    return ScannerAnswer(scanner=scanner, verdict=ScanVerdict.HAM, score=score, symbols=("R_SPF_ALLOW -0.2",))
 
 
 class InventedClient:

@@ -22,7 +22,8 @@ from asking import (
 )
 
 from deliverypools.adapters.scanning.questions import Patience, Question, unknown
-from deliverypools.core.scanning.answers import Scan, Scanner, Verdict
+from deliverypools.core.scanning.answers import Scan, Scanner, ScanVerdict
+from deliverypools.core.scanning.turns import Turns
 from deliverypools.lab.waiting import wait_until
 
 
@@ -48,7 +49,7 @@ class TestAsking:
     def test_one_that_the_settings_do_not_name_has_said_nothing(self, make_scanners, scanner_clients):
         scanners = make_scanners(clients={RSPAMD: scanner_clients[RSPAMD]})
         found = scan(scanners, (CLAMD, RSPAMD))
-        assert verdicts(found) == {CLAMD: Verdict.UNKNOWN, RSPAMD: Verdict.HAM}
+        assert verdicts(found) == {CLAMD: ScanVerdict.UNKNOWN, RSPAMD: ScanVerdict.HAM}
         assert found.of(CLAMD).problem == "the settings do not name it"
 
     def test_they_are_asked_at_the_same_time(self, scanners, scanner_clients, threads):
@@ -59,7 +60,7 @@ class TestAsking:
             client.has_begun()
         for client in scanner_clients.values():
             client.go_on()
-        assert set(verdicts(found.result(LONG)).values()) == {Verdict.HAM}
+        assert set(verdicts(found.result(LONG)).values()) == {ScanVerdict.HAM}
 
     def test_a_large_message_is_handed_over_as_it_is(self, scanners, scanner_clients, tmp_path):
         path = tmp_path / "message"
@@ -80,7 +81,7 @@ class TestAsking:
             rspamd = f"http://127.0.0.1:{deaf.getsockname()[1]}"
             settings = make_settings(rspamd=rspamd, spamd="unix:/nowhere/spamd", clamd="unix:/nowhere/clamd")
             found = scan(make_scanners(settings, clients=None), tuple(Scanner), seconds=10)
-        assert verdicts(found) == dict.fromkeys(Scanner, Verdict.UNKNOWN)
+        assert verdicts(found) == dict.fromkeys(Scanner, ScanVerdict.UNKNOWN)
         assert not any("settings" in answer.problem for answer in found.answers)
 
     @pytest.mark.parametrize(("shares", "most"), [((8, 4), 2), ((7, 4), 1), ((1, 4), 1), ((3, 1), 3)])
@@ -91,7 +92,7 @@ class TestAsking:
         scans = [threads.submit(scan, scanners, content=numbered(number)) for number in range(8)]
         scanner_clients[RSPAMD].has_begun(most)
         scanner_clients[RSPAMD].go_on()
-        assert {one.result(LONG).of(RSPAMD).verdict for one in scans} == {Verdict.HAM}
+        assert {one.result(LONG).of(RSPAMD).verdict for one in scans} == {ScanVerdict.HAM}
         assert scanner_clients[RSPAMD].most_inside == most
 
 
@@ -107,7 +108,7 @@ class TestTurns:
 
     def test_what_has_no_turn_in_time_is_never_sent(self, busy, scanner_clients):
         found = scan(busy, content=numbered(1), seconds=SHORT)
-        assert found.of(RSPAMD).verdict is Verdict.UNKNOWN
+        assert found.of(RSPAMD).verdict is ScanVerdict.UNKNOWN
         assert found.of(RSPAMD).problem == "it is busy, no turn in time"
         scanner_clients[RSPAMD].go_on()
         scan(busy, content=numbered(2))
@@ -116,7 +117,7 @@ class TestTurns:
 
     def test_it_is_no_failure_of_the_scanner(self, busy, scanner_clients):
         for number in range(10):
-            assert scan(busy, content=numbered(number), seconds=SHORT / 10).of(RSPAMD).verdict is Verdict.UNKNOWN
+            assert scan(busy, content=numbered(number), seconds=SHORT / 10).of(RSPAMD).verdict is ScanVerdict.UNKNOWN
         scanner_clients[RSPAMD].go_on()
         assert scan(busy, content=numbered(99)).of(RSPAMD) == ham(RSPAMD)
 
@@ -128,21 +129,88 @@ class TestTurns:
     def test_one_who_waits_longer_keeps_the_turn_of_one_who_has_gone(self, busy, scanner_clients, threads):
         hasty = threads.submit(scan, busy, content=numbered(1), seconds=2 * SHORT)
         patient = threads.submit(scan, busy, content=numbered(1), seconds=LONG)
-        assert hasty.result(LONG).of(RSPAMD).verdict is Verdict.UNKNOWN
+        assert hasty.result(LONG).of(RSPAMD).verdict is ScanVerdict.UNKNOWN
         scanner_clients[RSPAMD].go_on()
         assert patient.result(LONG).of(RSPAMD) == ham(RSPAMD)
         assert [content for content, _ in scanner_clients[RSPAMD].asked] == [MESSAGE, numbered(1)]
 
     def test_another_scanner_does_not_wait_for_a_busy_one(self, busy):
-        found = scan(busy, (RSPAMD, CLAMD), content=numbered(1), seconds=SHORT)
-        assert verdicts(found) == {RSPAMD: Verdict.UNKNOWN, CLAMD: Verdict.HAM}
+        found = scan(busy, (RSPAMD, CLAMD), content=numbered(1), seconds=5 * SHORT)
+        assert verdicts(found) == {RSPAMD: ScanVerdict.UNKNOWN, CLAMD: ScanVerdict.HAM}
+
+
+class TestTurnsThatWouldComeTooLate:
+    ANSWER_SECONDS = 25.0
+    """Two of them are more than the half of `LONG` that may be waited for a turn."""
+
+    @pytest.fixture
+    def slow(self, make_scanners, scanner_clients, clock, monkeypatch):
+        """One that takes its time, by the clock of the scanners, and has a thread of ours."""
+        client = scanner_clients[RSPAMD]
+        ask = client.ask
+
+        def slowly(*question):
+            answer = ask(*question)
+            clock.now += self.ANSWER_SECONDS
+            return answer
+
+        monkeypatch.setattr(client, "ask", slowly)
+        return make_scanners(make_settings(at_once=1))
+
+    @pytest.fixture
+    def have_turns(self, monkeypatch):
+        """Wait until so many questions in all were asked, or wait for their turn."""
+        taken, take = [], Turns.take
+        monkeypatch.setattr(Turns, "take", lambda turns: taken.append(take(turns)))
+        return lambda count: wait_until(lambda: len(taken) == count, timeout_seconds=20, what=f"{count} have turns")
+
+    @pytest.fixture
+    def busy(self, slow, scanner_clients, threads, have_turns):
+        """One that is asked about a message while another waits, after an answer."""
+        scan(slow)
+        scanner_clients[RSPAMD].block()
+        asked = threads.submit(scan, slow, content=numbered(1))
+        scanner_clients[RSPAMD].has_begun(2)
+        with_turn = threads.submit(scan, slow, content=numbered(2))
+        have_turns(3)
+        return slow, (asked, with_turn)
+
+    def test_it_ends_at_once(self, busy, scanner_clients):
+        scanners, others = busy
+        assert scan(scanners, content=numbered(3)).of(RSPAMD).problem == "it is busy"
+        scanner_clients[RSPAMD].go_on()
+        assert [one.result(LONG).of(RSPAMD) for one in others] == [ham(RSPAMD)] * 2
+        assert len(scanner_clients[RSPAMD].asked) == 3
+
+    def test_one_who_waits_longer_has_a_turn(self, busy, scanner_clients, threads, have_turns):
+        scanners, _ = busy
+        patient = threads.submit(scan, scanners, content=numbered(3), seconds=3 * LONG)
+        have_turns(4)
+        scanner_clients[RSPAMD].go_on()
+        assert patient.result(LONG).of(RSPAMD) == ham(RSPAMD)
+
+    def test_it_is_no_failure_of_the_scanner(self, busy, scanner_clients):
+        scanners, others = busy
+        for number in range(3, 13):
+            assert scan(scanners, content=numbered(number)).of(RSPAMD).problem == "it is busy"
+        scanner_clients[RSPAMD].go_on()
+        for one in others:
+            one.result(LONG)
+        assert scan(scanners, content=numbered(13)).of(RSPAMD) == ham(RSPAMD)
+
+    def test_before_there_was_an_answer_all_wait(self, slow, scanner_clients, threads, have_turns):
+        scanner_clients[RSPAMD].block()
+        scans = [threads.submit(scan, slow, content=numbered(number)) for number in range(12)]
+        have_turns(12)
+        scanner_clients[RSPAMD].go_on()
+        assert {one.result(LONG).of(RSPAMD).verdict for one in scans} == {ScanVerdict.HAM}
 
 
 class TestHanging:
     def test_a_client_that_keeps_no_deadline_holds_nobody_up(self, scanners, scanner_clients):
         scanner_clients[RSPAMD].block()
-        found = scan(scanners, (RSPAMD, CLAMD), seconds=SHORT)
-        assert verdicts(found) == {RSPAMD: Verdict.UNKNOWN, CLAMD: Verdict.HAM}
+        found = scan(scanners, (RSPAMD, CLAMD), seconds=5 * SHORT)
+        assert verdicts(found) == {RSPAMD: ScanVerdict.UNKNOWN, CLAMD: ScanVerdict.HAM}
         assert found.of(RSPAMD).problem == "no answer in time"
 
     def test_its_late_answer_is_remembered(self, scanners, scanner_clients):
@@ -216,7 +284,7 @@ class TestSameQuestion:
         scanner_clients[RSPAMD].block()
         first = threads.submit(scan, scanners)
         scanner_clients[RSPAMD].has_begun()
-        assert scan(scanners, seconds=SHORT).of(RSPAMD).verdict is Verdict.UNKNOWN
+        assert scan(scanners, seconds=SHORT).of(RSPAMD).verdict is ScanVerdict.UNKNOWN
         scanner_clients[RSPAMD].go_on()
         assert first.result(LONG).of(RSPAMD) == ham(RSPAMD)
         assert len(scanner_clients[RSPAMD].asked) == 1
@@ -236,7 +304,7 @@ class TestQuestion:
         assert Question(RSPAMD, "name", MESSAGE, ENVELOPE, Patience.for_seconds(-1)).begin() is None
 
     def test_one_that_nobody_waits_for_is_dropped(self, question):
-        assert question.wait(Patience.for_seconds(0)).verdict is Verdict.UNKNOWN
+        assert question.wait(Patience.for_seconds(0)).verdict is ScanVerdict.UNKNOWN
         assert not question.join(Patience.for_seconds(LONG))
         assert question.begin() is None
 
@@ -265,7 +333,7 @@ class TestClosing:
 
     def test_afterwards_nobody_is_asked(self, scanners, scanner_clients):
         scanners.close()
-        assert scan(scanners, (RSPAMD, CLAMD)).of(RSPAMD).verdict is Verdict.UNKNOWN
+        assert scan(scanners, (RSPAMD, CLAMD)).of(RSPAMD).verdict is ScanVerdict.UNKNOWN
         assert scanner_clients[RSPAMD].asked == []
 
     def test_who_waits_goes_without(self, make_scanners, scanner_clients, threads):
@@ -276,5 +344,5 @@ class TestClosing:
         waiting = threads.submit(scan, scanners, content=numbered(1))
         scanners.close()
         for one in (begun, waiting):
-            assert one.result(LONG).of(RSPAMD).verdict is Verdict.UNKNOWN
+            assert one.result(LONG).of(RSPAMD).verdict is ScanVerdict.UNKNOWN
         assert len(scanner_clients[RSPAMD].asked) == 1

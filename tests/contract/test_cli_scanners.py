@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_classify_asks_them(*, config, tmp_path, capsys, line, pool, rule, reaso
     found = json.loads(capsys.readouterr().out)
     assert (found["pool"], found["rule"]) == (pool, rule), found
     assert any(one.startswith(reason) for one in found["reasons"]), found["reasons"]
-    assert found["not_asked"] == ["sender_domain_without_mx_or_a"]
+    assert {"malware", "spam"}.isdisjoint(found["not_asked"])
 
 
 def test_check_asks_whether_they_answer(servers, config, capsys):
@@ -76,6 +77,35 @@ def test_check_asks_whether_they_answer(servers, config, capsys):
     finally:
         for server in servers:
             server.start()
-    assert [line.partition(" no answer from ")[0] for line in lines] == [
+    assert [line.partition(" no verdict from ")[0] for line in lines] == [
         f"warning: spam.{name}:" for name in ("rspamd", "spamd", "clamd")
     ]
+
+
+class WithController(RspamdServer):
+    """With rspamd's controller, too, as Debian has it."""
+
+    def _options(self):
+        options = super()._options()
+        self.controller_port = self._free_port()
+        with (self.folder / "rspamd.conf").open("a") as file:
+            worker = f'bind_socket = "127.0.0.1:{self.controller_port}"; password = "q1"; secure_ip = "192.0.2.1";'
+            file.write(f'worker "controller" {{ {worker} }}\n')
+        return options
+
+
+@pytest.fixture(scope="module")
+def rspamd():
+    with WithController(is_milter=True) as server:
+        yield server
+
+
+@pytest.mark.parametrize("port", ["controller_port", "milter_port"])
+def test_check_finds_ports_of_rspamd_that_answer_and_scan_nothing(rspamd, config, tmp_path, capsys, port):
+    url = f"http://127.0.0.1:{getattr(rspamd, port)}"
+    text = (tmp_path / "pools.toml").read_text(encoding="utf-8")
+    (tmp_path / "pools.toml").write_text(re.sub(r'rspamd = "[^"]*"', f'rspamd = "{url}"', text), encoding="utf-8")
+    main(["keys", "rotate", "--config", config])
+    assert main(["check", "--config", config]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: spam.rspamd: no verdict from {url}: ")

@@ -9,7 +9,7 @@ from invented import InventedClock
 from deliverypools.adapters.scanning.scanners import KNOWN_SECONDS
 from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
 from deliverypools.adapters.sqlite_state import SQLiteState
-from deliverypools.core.scanning.answers import ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import ScannerAnswer, ScanVerdict
 from deliverypools.lab.waiting import wait_until
 
 
@@ -39,6 +39,13 @@ class LyingState(StoreBefore):
         return dict.fromkeys(keys, self._text) | {"another": "x"}
 
 
+class RaisingState(StoreBefore):
+    """Has a mistake in it."""
+
+    def known_scans(self, keys):
+        raise ZeroDivisionError(keys)
+
+
 class NotingState(StoreBefore):
     """Notes what it keeps."""
 
@@ -58,7 +65,7 @@ class TestKnown:
             ham(RSPAMD),
             ScannerAnswer(
                 scanner=RSPAMD,
-                verdict=Verdict.SPAM,
+                verdict=ScanVerdict.SPAM,
                 score=15.0,
                 is_forced=True,
                 action="reject",
@@ -133,7 +140,7 @@ class TestKnown:
         "answer",
         [
             ScannerUnavailable("connection refused"),
-            ScannerAnswer(scanner=RSPAMD, verdict=Verdict.UNKNOWN, problem="soft reject"),
+            ScannerAnswer(scanner=RSPAMD, verdict=ScanVerdict.UNKNOWN, problem="soft reject"),
         ],
         ids=["unavailable", "soft reject"],
     )
@@ -142,7 +149,7 @@ class TestKnown:
         # One thread: it is done with the first question before it takes the second.
         scanners = make_scanners(make_settings(at_once=1), state=NotingState(state, remembered))
         scanner_clients[RSPAMD].answer = answer
-        assert scan(scanners).of(RSPAMD).verdict is Verdict.UNKNOWN
+        assert scan(scanners).of(RSPAMD).verdict is ScanVerdict.UNKNOWN
         scanner_clients[RSPAMD].answer = ham(RSPAMD)
         assert scan(scanners).of(RSPAMD) == ham(RSPAMD)
         wait_until(lambda: remembered, timeout_seconds=20, what="it is remembered")
@@ -153,6 +160,10 @@ class TestKnown:
         scanners = make_scanners(state=LyingState(state, text))
         assert scan(scanners).of(RSPAMD) == ham(RSPAMD)
         assert len(scanner_clients[RSPAMD].asked) == 1
+
+    def test_a_store_with_a_mistake_in_it_costs_the_memory_only(self, make_scanners, state, caplog):
+        assert scan(make_scanners(state=RaisingState(state))).of(RSPAMD) == ham(RSPAMD)
+        assert "Traceback" in caplog.text
 
     def test_a_store_that_is_down_costs_the_memory_only(self, make_scanners, scanner_clients, tmp_path, caplog):
         broken = SQLiteState(str(tmp_path), InventedClock())

@@ -12,7 +12,7 @@ from deliverypools.adapters.scanning.clamd_client import ClamdClient
 from deliverypools.adapters.scanning.rspamd_client import RspamdClient
 from deliverypools.adapters.scanning.spamd_client import SpamdClient
 from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
-from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, Verdict
+from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScanVerdict
 from deliverypools.lab.scanners import EICAR, GTUBE, SIGNATURE, ClamdServer, RspamdServer, SpamdServer
 from deliverypools.lab.waiting import wait_until
 
@@ -99,13 +99,13 @@ class TestEveryScanner:
     def test_ordinary_mail(self, way):
         client, _ = way
         answer = client.ask(HAM, ENVELOPE, in_time())
-        assert answer.verdict is Verdict.HAM
+        assert answer.verdict is ScanVerdict.HAM
         assert answer.scanner is client.scanner
 
     def test_what_it_is_to_find(self, way):
         client, _ = way
         answer = client.ask(INFECTED if client.scanner is Scanner.CLAMD else SPAM, ENVELOPE, in_time())
-        assert answer.verdict is Verdict.SPAM
+        assert answer.verdict is ScanVerdict.SPAM
         expected = SIGNATURE if client.scanner is Scanner.CLAMD else "GTUBE"
         assert any(expected in symbol for symbol in answer.symbols)
 
@@ -116,19 +116,19 @@ class TestEveryScanner:
             file.write(LARGE)
             file.flush()
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                assert client.ask(content, ENVELOPE, in_time()).verdict is Verdict.HAM
+                assert client.ask(content, ENVELOPE, in_time()).verdict is ScanVerdict.HAM
 
     @pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 1000, bytes(range(256)) * 500, b"x" * 200_000])
     def test_what_is_no_message(self, way, content):
         client, _ = way
-        assert client.ask(content, ENVELOPE, in_time()).verdict in (Verdict.HAM, Verdict.SPAM)
+        assert client.ask(content, ENVELOPE, in_time()).verdict in (ScanVerdict.HAM, ScanVerdict.SPAM)
 
     def test_many_at_once_and_each_gets_its_own_answer(self, way):
         client, _ = way
         contents = [HAM, INFECTED if client.scanner is Scanner.CLAMD else SPAM] * 20
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda content: client.ask(content, ENVELOPE, in_time()), contents))
-        assert [answer.verdict for answer in answers] == [Verdict.HAM, Verdict.SPAM] * 20
+        assert [answer.verdict for answer in answers] == [ScanVerdict.HAM, ScanVerdict.SPAM] * 20
 
     def test_one_that_hangs_and_goes_on(self, way):
         client, server = way
@@ -142,7 +142,7 @@ class TestEveryScanner:
                 client.ping(in_time(0.3))
         finally:
             server.resume()
-        assert client.ask(HAM, ENVELOPE, in_time()).verdict is Verdict.HAM
+        assert client.ask(HAM, ENVELOPE, in_time()).verdict is ScanVerdict.HAM
 
     def test_one_that_is_stopped_and_started_again(self, way):
         client, server = way
@@ -155,7 +155,7 @@ class TestEveryScanner:
                 client.ping(in_time())
         finally:
             server.start()
-        assert client.ask(HAM, ENVELOPE, in_time()).verdict is Verdict.HAM
+        assert client.ask(HAM, ENVELOPE, in_time()).verdict is ScanVerdict.HAM
 
 
 class TestRspamd:
@@ -199,7 +199,7 @@ class TestRspamd:
         client = RspamdClient(rspamd.url, "outbound")
         answer = client.ask(HAM, ENVELOPE, in_time())
         client.close()
-        assert (answer.verdict, answer.action, answer.is_forced) == (Verdict.SPAM, "add header", False)
+        assert (answer.verdict, answer.action, answer.is_forced) == (ScanVerdict.SPAM, "add header", False)
 
     @pytest.mark.parametrize(
         "address",
@@ -226,14 +226,14 @@ class TestRspamd:
             replace(ENVELOPE, envelope_sender=address),
         ):
             answer = client.ask(HAM, odd, in_time())
-            assert answer.verdict is Verdict.HAM
+            assert answer.verdict is ScanVerdict.HAM
             assert answer.score <= plain.score + 1.0
             assert not any("BROKEN" in symbol for symbol in answer.symbols)
 
     @pytest.mark.parametrize("length", [16, 60, 250, 310])
     def test_many_recipients(self, client, length):
         recipients = tuple(f"{number:0{length - 12}}@example.net" for number in range(1000))
-        assert client.ask(HAM, replace(ENVELOPE, recipients=recipients), in_time()).verdict is Verdict.HAM
+        assert client.ask(HAM, replace(ENVELOPE, recipients=recipients), in_time()).verdict is ScanVerdict.HAM
 
     def test_the_longest_envelope(self, client):
         long = "x" * 100_000
@@ -246,7 +246,7 @@ class TestRspamd:
             helo_name=long,
             hostname=long,
         )
-        assert client.ask(HAM, envelope, in_time()).verdict in (Verdict.HAM, Verdict.SPAM)
+        assert client.ask(HAM, envelope, in_time()).verdict in (ScanVerdict.HAM, ScanVerdict.SPAM)
 
     def test_soft_reject_is_no_verdict(self):
         rule = 'rules { LATER { action = "soft reject"; message = "Try later"; expression = "MISSING_SUBJECT"; } }'
@@ -255,24 +255,40 @@ class TestRspamd:
             message = HAM.replace(b"Subject: The minutes of our meeting\n", b"")
             answer = client.ask(message, ENVELOPE, in_time())
             client.close()
-        assert answer.verdict is Verdict.UNKNOWN
+        assert (answer.verdict, answer.action) == (ScanVerdict.UNKNOWN, "soft reject")
         assert answer.problem == "soft reject: Try later"
 
-    def test_a_rule_of_its_administrator_is_forced(self):
-        rule = 'rules { OURS { action = "reject"; expression = "MISSING_SUBJECT"; } }'
-        with RspamdServer(overrides={"force_actions.conf": rule}) as server:
+    def test_what_it_greylists_it_has_not_judged(self, redis_server):
+        """Its answer about the second message is the same, of which it has seen nothing but the envelope."""
+        redis_server.client.flushall()
+        address = redis_server.url.removeprefix("redis://").partition("/")[0]
+        overrides = {"redis.conf": f'servers = "{address}";\n', "actions.conf": "greylist = -50; add_header = 6;\n"}
+        stranger = replace(ENVELOPE, sasl_username="", envelope_sender="carol@example.com")
+        with RspamdServer(overrides=overrides) as server:
+            client = RspamdClient(server.url, None)
+            for message in (HAM, HAM.replace(b"Regards", b"Buy it now")):
+                answer = client.ask(message, stranger, in_time())
+                assert (answer.verdict, answer.action) == (ScanVerdict.UNKNOWN, "soft reject")
+            client.close()
+
+    @pytest.mark.parametrize("action", ["reject", "discard", "quarantine"])
+    def test_a_rule_of_its_administrator_is_forced(self, action):
+        rule = f'rules {{ OURS {{ action = "{action}"; expression = "MISSING_SUBJECT"; }} }}'
+        # rspamd knows an action only if it has a threshold.
+        overrides = {"force_actions.conf": rule, "actions.conf": f"{action} = 15;\n"}
+        with RspamdServer(overrides=overrides) as server:
             client = RspamdClient(server.url, None)
             message = HAM.replace(b"Subject: The minutes of our meeting\n", b"")
             answer = client.ask(message, ENVELOPE, in_time())
             client.close()
-        assert (answer.verdict, answer.action, answer.is_forced) == (Verdict.SPAM, "reject", True)
+        assert (answer.verdict, answer.action, answer.is_forced) == (ScanVerdict.SPAM, action, True)
         assert answer.score < 15
 
     def test_a_path_that_it_does_not_know_is_no_verdict(self, rspamd):
         client = RspamdClient(f"{rspamd.url}/elsewhere", None)
         answer = client.ask(HAM, ENVELOPE, in_time())
         client.close()
-        assert answer.verdict is Verdict.UNKNOWN
+        assert answer.verdict is ScanVerdict.UNKNOWN
         assert "invalid command" in answer.problem
 
 
@@ -294,14 +310,14 @@ class TestSpamd:
     def test_its_own_threshold(self):
         with SpamdServer(local_cf=["required_score -50"]) as server:
             answer = SpamdClient(server.address, None).ask(HAM, ENVELOPE, in_time())
-        assert answer.verdict is Verdict.SPAM
+        assert answer.verdict is ScanVerdict.SPAM
         assert answer.score < 5
 
 
 class TestClamd:
     def test_a_session_goes_on_after_everything_that_is_answered(self, clamd):
         client = ClamdClient(clamd.address)
-        for content, verdict in [(HAM, Verdict.HAM), (INFECTED, Verdict.SPAM), (b"", Verdict.HAM)] * 5:
+        for content, verdict in [(HAM, ScanVerdict.HAM), (INFECTED, ScanVerdict.SPAM), (b"", ScanVerdict.HAM)] * 5:
             assert client.ask(content, ENVELOPE, in_time()).verdict is verdict
             client.ping(in_time())
             ((connection, _),) = client._connections._idle
@@ -311,7 +327,7 @@ class TestClamd:
     def test_more_than_it_takes_is_no_verdict(self, clamd):
         client = ClamdClient(clamd.address)
         answer = client.ask(LARGE * 2, ENVELOPE, in_time())
-        assert answer.verdict is Verdict.UNKNOWN
+        assert answer.verdict is ScanVerdict.UNKNOWN
         assert "size limit exceeded" in answer.problem
-        assert client.ask(INFECTED, ENVELOPE, in_time()).verdict is Verdict.SPAM
+        assert client.ask(INFECTED, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
         client.close()

@@ -253,7 +253,11 @@ class TestServerRefuses:
         with pytest.raises(StateUnavailable, match=r"WRONGTYPE|wrong kind of value"):
             calls_of(state)[name]()
 
-    @pytest.mark.parametrize("row", ["nonsense", "[]", "{}", '{"account": "alice", "ingress": "by carrier pigeon"}'])
+    @pytest.mark.parametrize(
+        "row",
+        ["nonsense", "[]", "{}", '{"account": "alice", "ingress": "by carrier pigeon"}', "[" * 100_000],
+        ids=lambda row: row[:20],
+    )
     def test_a_row_that_somebody_else_wrote(self, state, redis_server, row):
         redis_server.client.hset("delivery-pools:restrictions", "submission:alice", row)
         redis_server.client.hset("delivery-pools:decision:4Q1/mx1.example.org", mapping={"row": row, "expires_at": 9e9})
@@ -266,6 +270,19 @@ class TestServerRefuses:
             state.known_scans(["key"])
         state.remember_scan("key", "answer", 100)
         assert state.known_scans(["key"]) == {"key": "answer"}
+        redis_server.client.set("delivery-pools:sender-domain:example.org", row)
+        with pytest.raises(StateUnavailable):
+            state.last_known_sender_domain("example.org")
+
+    @pytest.mark.parametrize("end", ["9" * 400, "9" * 5000, '"soon"', "null", "[]"], ids=lambda end: end[:20])
+    def test_a_row_with_an_absurd_end(self, state, redis_server, end):
+        row = f'{{"text": "x", "answer": "yes", "evidence": "x", "expires_at": {end}}}'
+        redis_server.client.set("delivery-pools:scan:key", row)
+        redis_server.client.set("delivery-pools:sender-domain:example.org", row)
+        with pytest.raises(StateUnavailable):
+            state.known_scans(["key"])
+        with pytest.raises(StateUnavailable):
+            state.last_known_sender_domain("example.org")
 
 
 class TestSecrets:
@@ -408,7 +425,11 @@ class TestBounds:
             state.record(record(at=START + number), DAY + number)
         assert redis_server.client.hlen("delivery-pools:log-times") == log_times.MOST
 
-    @pytest.mark.parametrize("row", ["nonsense", "[]", "{}", '["a", 1]', '{"queue_id": 1}'])
+    @pytest.mark.parametrize(
+        "row",
+        ["nonsense", "[]", "{}", '["a", 1]', '{"queue_id": 1}', "[" * 100_000],
+        ids=lambda row: row[:20],
+    )
     def test_an_entry_or_event_that_somebody_else_wrote_hides_none_of_ours(self, state, redis_server, row):
         state.drop(dropped_notice(), DAY, 10)
         state.note_ndr(ndr_event())

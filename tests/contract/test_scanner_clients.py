@@ -28,7 +28,7 @@ from scripted_server import ScriptedServer
 
 from deliverypools.adapters.scanning.clients import client_for
 from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
-from deliverypools.core.scanning.answers import Scanner, Verdict
+from deliverypools.core.scanning.answers import Scanner, ScanVerdict
 from deliverypools.core.settings import Settings
 
 
@@ -41,21 +41,21 @@ class TestAnswers:
     def test_at_once(self, kind):
         with ScriptedServer(after_request(kind, lambda c: c.say(kind.answer))) as server:
             answer = ask(kind, server)
-        assert answer.verdict is Verdict.SPAM
+        assert answer.verdict is ScanVerdict.SPAM
         assert answer.scanner == kind.name
 
     def test_byte_by_byte(self, kind):
         with ScriptedServer(after_request(kind, lambda c: c.say_slowly(kind.answer))) as server:
-            assert ask(kind, server).verdict is Verdict.SPAM
+            assert ask(kind, server).verdict is ScanVerdict.SPAM
 
     def test_and_keeps_the_connection_open(self, kind):
         script = after_request(kind, lambda c: c.say(kind.answer), lambda c: c.say_nothing())
         with ScriptedServer(script) as server:
-            assert ask(kind, server).verdict is Verdict.SPAM
+            assert ask(kind, server).verdict is ScanVerdict.SPAM
 
     def test_over_ipv6(self, kind):
         with ScriptedServer(after_request(kind, lambda c: c.say(kind.answer)), family=socket.AF_INET6) as server:
-            assert ask(kind, server).verdict is Verdict.SPAM
+            assert ask(kind, server).verdict is ScanVerdict.SPAM
 
     def test_a_large_message_in_a_file(self, kind):
         with (
@@ -65,7 +65,7 @@ class TestAnswers:
             file.write(LARGE)
             file.flush()
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                assert ask(kind, server, content).verdict is Verdict.SPAM
+                assert ask(kind, server, content).verdict is ScanVerdict.SPAM
                 # Several scanners read it at the same time: nobody may move its position.
                 assert content.tell() == 0
 
@@ -76,7 +76,7 @@ class TestAnswers:
             conversation.say_nothing()
 
         with ScriptedServer(script) as server:
-            assert ask(kind, server, LARGE).verdict is Verdict.SPAM
+            assert ask(kind, server, LARGE).verdict is ScanVerdict.SPAM
 
     def test_a_ping(self, kind):
         def script(conversation):
@@ -91,7 +91,7 @@ class TestAnswers:
             client = kind.client(server)
             answers = list(pool.map(lambda _: client.ask(MESSAGE, ENVELOPE, in_time()), range(50)))
             client.close()
-        assert {answer.verdict for answer in answers} == {Verdict.SPAM}
+        assert {answer.verdict for answer in answers} == {ScanVerdict.SPAM}
 
 
 class TestNoAnswer:
@@ -273,7 +273,7 @@ class TestNames:
             )
             client = kind.client(self.Named)
             for _ in range(2):
-                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is Verdict.SPAM
+                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
             client.close()
         assert asked
 
@@ -292,7 +292,7 @@ class TestClientsOfTheSettings:
             place = f"http://{server.address}" if kind is RSPAMD else server.address
             client = client_for(Scanner(kind.name), self.settings(**{kind.name: place}))
             assert client.scanner == kind.name
-            assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is Verdict.SPAM
+            assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
             client.close()
 
     @pytest.mark.parametrize("scanner", list(Scanner))

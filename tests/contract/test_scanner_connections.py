@@ -32,7 +32,7 @@ from scripted_server import ScriptedServer
 from deliverypools.adapters.scanning import connections
 from deliverypools.adapters.scanning.rspamd_client import RspamdClient
 from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
-from deliverypools.core.scanning.answers import Verdict
+from deliverypools.core.scanning.answers import ScanVerdict
 
 
 class TestKeptConnections:
@@ -46,7 +46,7 @@ class TestKeptConnections:
         with ScriptedServer(lambda c: answer_questions(kind, c, 100)) as server:
             client = kind.client(server)
             for _ in range(5):
-                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is Verdict.SPAM
+                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
             client.close()
             assert server.connections == 1
 
@@ -55,7 +55,7 @@ class TestKeptConnections:
         with ScriptedServer(lambda c: answer_questions(kind, c, 100)) as server:
             client = kind.client(server)
             for _ in range(2):
-                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is Verdict.SPAM
+                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
             client.close()
             assert server.connections == 2
 
@@ -70,7 +70,7 @@ class TestKeptConnections:
         with ScriptedServer(script) as server:
             client = kind.client(server)
             for _ in range(2):
-                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is Verdict.SPAM
+                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
                 assert has_ended.wait(LATE)
                 has_ended.clear()
             client.close()
@@ -84,7 +84,7 @@ class TestKeptConnections:
         with ScriptedServer(script) as server:
             client = kind.client(server)
             for _ in range(3):
-                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is Verdict.SPAM
+                assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
             client.close()
             assert server.connections == 3
 
@@ -127,7 +127,7 @@ class TestKeptConnections:
             client.ask(MESSAGE, ENVELOPE, in_time())
             may_say.set()
             assert has_said.wait(LATE)
-            assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is Verdict.SPAM
+            assert client.ask(MESSAGE, ENVELOPE, in_time()).verdict is ScanVerdict.SPAM
             client.close()
             assert server.connections == 2
 

@@ -3,7 +3,7 @@
 import pytest
 from invented import ODD_NAMES
 
-from deliverypools.core.scanning.answers import MOST_SYMBOLS, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import MOST_SYMBOLS, Scanner, ScannerAnswer, ScanVerdict
 from deliverypools.core.tallies import HOUR
 
 
@@ -56,7 +56,7 @@ def test_any_text_is_kept_as_it_is(state, name):
 def test_the_longest_answer_there_is(state):
     answer = ScannerAnswer(
         scanner=Scanner.RSPAMD,
-        verdict=Verdict.SPAM,
+        verdict=ScanVerdict.SPAM,
         score=-12.345,
         is_forced=True,
         action="add header",

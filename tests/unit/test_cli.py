@@ -77,12 +77,15 @@ class TestClassify:
                 "srs_sender": None,
                 "not_asked": ["sender_domain_without_mx_or_a"],
                 "refused": False,
+                "hold": False,
             }
         ]
 
     def test_text_for_people(self, run, config, mail):
         answer = run("classify", "--config", config, mail)
-        assert answer.out == f"{mail}: normal (default: no other rule matched)\n"
+        assert answer.out == (
+            f"{mail}: normal (default: no other rule matched); not asked: sender_domain_without_mx_or_a (--dns live)\n"
+        )
 
     def test_ingress_is_outside_unless_the_sender_is_accepted(self, run, config, mail):
         options = ("classify", "--config", config, "--json", mail)

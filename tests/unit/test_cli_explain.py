@@ -141,13 +141,14 @@ def test_json_has_all_of_it(explain, record, state, tmp_path):
     [
         ({}, "high-risk"),
         ({"pool": "refused"}, "refused"),
+        ({"reasons": "clamd: found (Eicar); put on hold"}, "on hold, leaves by high-risk if it is let go"),
         ({"pool": "", "rule": "undecided"}, "undecided, it waits in the queue"),
         ({"rule": "undecided"}, "high-risk, as it could not be decided in time"),
         ({"rule": "requeued"}, "sent back through the hop, to be decided again (was high-risk)"),
         ({"rule": "let_go"}, "taken off hold, leaves by high-risk"),
         ({"pass_name": "express", "pool": "normal"}, "normal"),
     ],
-    ids=["pool", "refused", "waiting", "undecided", "requeued", "let go", "express"],
+    ids=["pool", "refused", "on hold", "waiting", "undecided", "requeued", "let go", "express"],
 )
 def test_what_became_of_it_in_words(explain, record, changes, outcome):
     record(**changes)

@@ -12,6 +12,7 @@ from deliverypools.cli.main import parser
 from deliverypools.core.alert_text import Samples, webhook_of
 from deliverypools.core.alerts import Alert, Event
 from deliverypools.core.facts import Ingress
+from deliverypools.core.postfix_check.examine import checks_reference
 from deliverypools.core.rules_reference import rules_reference
 from deliverypools.core.settings import Limits, OutboundPolicy, SpamCeilings, Suspicion, parse_settings
 
@@ -26,6 +27,10 @@ PAGES = [
 
 def test_rules_page_is_that_of_the_code():
     assert (ROOT / "docs/rules.md").read_text() == rules_reference(), "run: make docs"
+
+
+def test_checks_page_is_that_of_the_code():
+    assert (ROOT / "docs/checks.md").read_text() == checks_reference(), "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

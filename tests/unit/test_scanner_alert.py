@@ -56,6 +56,13 @@ class TestTexts:
         assert consequence in told.body(Samples())
         assert consequence in told.webhook(Samples())["consequence"]
 
+    @pytest.mark.parametrize("unknown_verdict", ["wait", "high-risk"])
+    def test_with_shadow_no_mail_is_held_up(self, unknown_verdict):
+        settings = make_settings(rspamd="http://127.0.0.1:11333", unknown_verdict=unknown_verdict)
+        told = down(settings=settings.model_copy(update={"shadow": True}))
+        assert "No mail is held up: all of it leaves by normal (shadow = true)." in told.body(Samples())
+        assert not any(word in told.body(Samples()) for word in ("451", "high-risk"))
+
     def test_without_a_host_name(self):
         assert down(host="").summary().startswith("rspamd has given no verdict")
         assert "  host:      (not known)\n" in down(host="").body(Samples())
@@ -104,6 +111,11 @@ class TestPayload:
         assert from_payload(to_payload(told)) == told
         assert from_payload(to_payload(told)).scanner is scanner
 
+    def test_what_an_earlier_version_wrote_is_read(self):
+        values = json.loads(to_payload(down()))
+        del values["shadow"]
+        assert from_payload(json.dumps(values)) == down()
+
     @pytest.mark.parametrize(
         "change",
         [
@@ -114,6 +126,7 @@ class TestPayload:
             {"since": float("inf")},
             {"problem": 1},
             {"unknown_verdict": "maybe"},
+            {"shadow": "yes"},
             {"another": 1},
         ],
         ids=str,

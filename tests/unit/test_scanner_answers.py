@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from deliverypools.core.scanning.answers import MOST_SYMBOLS, Scan, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import MOST_SYMBOLS, Scan, Scanner, ScannerAnswer, ScanVerdict
 
 SPAM = ScannerAnswer(
     scanner=Scanner.RSPAMD,
-    verdict=Verdict.SPAM,
+    verdict=ScanVerdict.SPAM,
     score=7.25,
     action="add header",
     symbols=("BAYES_SPAM 5.1", "FORGED_SENDER 0.3"),
@@ -20,10 +20,10 @@ STORED = json.loads(SPAM.to_text())
     ("answer", "evidence"),
     [
         (SPAM, "rspamd: add header, score 7.2 (BAYES_SPAM 5.1, FORGED_SENDER 0.3)"),
-        (ScannerAnswer(scanner=Scanner.CLAMD, verdict=Verdict.HAM), "clamd: clean"),
-        (ScannerAnswer(scanner=Scanner.CLAMD, verdict=Verdict.SPAM, symbols=("Eicar",)), "clamd: found (Eicar)"),
+        (ScannerAnswer(scanner=Scanner.CLAMD, verdict=ScanVerdict.HAM), "clamd: clean"),
+        (ScannerAnswer(scanner=Scanner.CLAMD, verdict=ScanVerdict.SPAM, symbols=("Eicar",)), "clamd: found (Eicar)"),
         (
-            ScannerAnswer(scanner=Scanner.SPAMD, verdict=Verdict.UNKNOWN, problem="hangs"),
+            ScannerAnswer(scanner=Scanner.SPAMD, verdict=ScanVerdict.UNKNOWN, problem="hangs"),
             "spamd: no verdict, hangs",
         ),
     ],
@@ -73,5 +73,5 @@ def test_what_is_no_answer_at_all_is_refused(text):
 
 
 def test_who_was_not_asked_has_said_nothing():
-    assert Scan((SPAM,)).of(Scanner.CLAMD).verdict is Verdict.UNKNOWN
+    assert Scan((SPAM,)).of(Scanner.CLAMD).verdict is ScanVerdict.UNKNOWN
     assert Scan((SPAM,)).of(Scanner.RSPAMD) is SPAM

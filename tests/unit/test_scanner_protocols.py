@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deliverypools.core.scanning import clamd, rspamd, spamd
-from deliverypools.core.scanning.answers import LONGEST_SYMBOL, MOST_SYMBOLS, ScanEnvelope, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import LONGEST_SYMBOL, MOST_SYMBOLS, ScanEnvelope, ScannerAnswer, ScanVerdict
 from deliverypools.core.scanning.nonsense import NonsenseError
 
 ENVELOPE = ScanEnvelope(
@@ -129,19 +129,25 @@ class TestRspamdAnswers:
     @pytest.mark.parametrize("action", ["no action", "greylist"])
     def test_ham(self, action):
         answer = rspamd_answer(action=action)
-        assert (answer.verdict, answer.score, answer.action) == (Verdict.HAM, 1.5, action)
+        assert (answer.verdict, answer.score, answer.action) == (ScanVerdict.HAM, 1.5, action)
         assert not answer.is_forced
 
-    @pytest.mark.parametrize(
-        "action", ["add header", "rewrite subject", "reject", "quarantine", "discard", "ours alone"]
-    )
-    def test_every_other_action_is_spam(self, action):
-        answer = rspamd_answer(action=action, score=20)
-        assert (answer.verdict, answer.score, answer.is_forced) == (Verdict.SPAM, 20.0, False)
+    @pytest.mark.parametrize("action", ["add header", "rewrite subject"])
+    @pytest.mark.parametrize("is_skipped", [False, True])
+    def test_marked_mail_is_spam_by_its_score_unless_a_rule_has_ended_the_scan(self, action, is_skipped):
+        answer = rspamd_answer(action=action, score=20, is_skipped=is_skipped)
+        assert (answer.verdict, answer.score, answer.is_forced) == (ScanVerdict.SPAM, 20.0, is_skipped)
 
-    def test_soft_reject_is_no_verdict(self):
-        answer = rspamd_answer(action="soft reject", messages={"smtp_message": "try\nlater"})
-        assert answer.verdict is Verdict.UNKNOWN
+    @pytest.mark.parametrize("action", ["reject", "quarantine", "discard", "ours alone"])
+    @pytest.mark.parametrize("score", [-1.0, 20.0])
+    def test_every_other_action_is_spam_whatever_the_score(self, action, score):
+        answer = rspamd_answer(action=action, score=score)
+        assert (answer.verdict, answer.score, answer.is_forced) == (ScanVerdict.SPAM, score, True)
+
+    @pytest.mark.parametrize("symbols", [{}, None, {"GREYLIST": {"score": 0.0}}, {"RATELIMIT": {"score": 1.0}}])
+    def test_soft_reject_is_no_verdict(self, symbols):
+        answer = rspamd_answer(action="soft reject", messages={"smtp_message": "try\nlater"}, symbols=symbols)
+        assert (answer.verdict, answer.action) == (ScanVerdict.UNKNOWN, "soft reject")
         assert answer.problem == "soft reject: try?later"
 
     def test_what_ends_the_scan_is_not_clean_for_it(self):
@@ -151,17 +157,13 @@ class TestRspamdAnswers:
             action="reject",
             symbols={"GTUBE": {"name": "GTUBE", "score": 0.0, "metric_score": 0.0}},
         )
-        assert gtube.verdict is Verdict.SPAM
+        assert gtube.verdict is ScanVerdict.SPAM
         assert gtube.is_forced
         assert gtube.symbols == ("GTUBE 0.0",)
 
     def test_what_its_administrator_does_not_scan_is_ham(self):
         answer = rspamd_answer(is_skipped=True, score=0.0)
-        assert (answer.verdict, answer.is_forced) == (Verdict.HAM, False)
-
-    @pytest.mark.parametrize(("score", "is_forced"), [(14.9, True), (15.0, False)])
-    def test_a_reject_without_the_score_is_forced(self, score, is_forced):
-        assert rspamd_answer(action="reject", score=score).is_forced is is_forced
+        assert (answer.verdict, answer.is_forced) == (ScanVerdict.HAM, False)
 
     def test_the_symbols_that_weigh_most_and_those_for_spam_first(self):
         weights = {"LITTLE": 0.1, "MUCH": 5.05, "AGAINST": -7, "NONE": 0.0, "SOME": 2}
@@ -233,12 +235,12 @@ class TestSpamd:
 
     def test_spam(self):
         answer = spamd_answer("Spam: True ; 999.0 / 5.0")
-        assert (answer.verdict, answer.score, answer.is_forced) == (Verdict.SPAM, 999.0, False)
+        assert (answer.verdict, answer.score, answer.is_forced) == (ScanVerdict.SPAM, 999.0, False)
         assert answer.symbols == ("ALL_TRUSTED", "GTUBE")
 
     def test_ham(self):
         answer = spamd_answer("Spam: False ; -1.4 / 5.0", "")
-        assert (answer.verdict, answer.score, answer.symbols) == (Verdict.HAM, -1.4, ())
+        assert (answer.verdict, answer.score, answer.symbols) == (ScanVerdict.HAM, -1.4, ())
 
     def test_a_verdict_that_the_score_does_not_bear_is_forced(self):
         assert spamd_answer("Spam: True ; 4.9 / 5.0").is_forced
@@ -262,7 +264,7 @@ class TestSpamd:
     )
     def test_an_error_of_its_own_is_no_verdict(self, raw, problem):
         answer = spamd.read_answer(raw)
-        assert answer.verdict is Verdict.UNKNOWN
+        assert answer.verdict is ScanVerdict.UNKNOWN
         assert answer.evidence.startswith(f"spamd: {NOTHING_SAID}{problem}")
 
     @pytest.mark.parametrize(
@@ -297,11 +299,13 @@ class TestSpamd:
 
 class TestClamd:
     def test_clean(self):
-        assert clamd.read_answer(b"2: stream: OK\0") == ScannerAnswer(scanner=rspamd.Scanner.CLAMD, verdict=Verdict.HAM)
+        assert clamd.read_answer(b"2: stream: OK\0") == ScannerAnswer(
+            scanner=rspamd.Scanner.CLAMD, verdict=ScanVerdict.HAM
+        )
 
     def test_found(self):
         answer = clamd.read_answer(b"1: stream: Lab.Test.EICAR.UNOFFICIAL FOUND\0")
-        assert answer.verdict is Verdict.SPAM
+        assert answer.verdict is ScanVerdict.SPAM
         assert answer.symbols == ("Lab.Test.EICAR.UNOFFICIAL",)
         assert answer.evidence == "clamd: found (Lab.Test.EICAR.UNOFFICIAL)"
 
@@ -320,7 +324,7 @@ class TestClamd:
     )
     def test_an_error_of_its_own_is_no_verdict(self, raw, problem):
         answer = clamd.read_answer(raw)
-        assert answer.verdict is Verdict.UNKNOWN
+        assert answer.verdict is ScanVerdict.UNKNOWN
         assert answer.evidence == f"clamd: {NOTHING_SAID}{problem}"
 
     @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ class TestMistakes:
             ("oversized = 'reject'", 'oversized: got "reject"; Choices: "unscanned", "high-risk"'),
             ("unknown_verdict = 'normal'", 'unknown_verdict: got "normal"; Choices: "wait", "high-risk"'),
             ("timeout_seconds = 0", "timeout_seconds: got 0.0; write more than 0"),
-            ("timeout_seconds = 120.5", "timeout_seconds: got 120.5; write 120 or less"),
+            ("timeout_seconds = 90.5", "timeout_seconds: got 90.5; write 90 or less"),
             ("first_pass_timeout_seconds = 31", "first_pass_timeout_seconds: got 31.0; write 30 or less"),
             ("scans_at_once = 0", "scans_at_once: got 0; write 1 or more"),
             ("scans_at_once = 1001", "scans_at_once: got 1001; write 1000 or less"),
@@ -146,6 +146,12 @@ class TestMistakes:
         assert found.endswith('for example "http://127.0.0.1:11333"')
         assert "s3c" not in found
 
+    @pytest.mark.parametrize("port", ["99999", "0", "65536", "0" * 9000])
+    def test_of_the_port_of_the_url(self, port):
+        assert the_error(f'rspamd = "http://u:s3cret@[::1]:{port}/x"') == (
+            'rspamd: names a port that is none; write 1 to 65535, for example "http://127.0.0.1:11333"'
+        )
+
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
@@ -161,7 +167,10 @@ class TestMistakes:
             (".high-risk = -0.5", ".high-risk: got -0.5, the score of good mail; write more than 0"),
             ('."add header" = 6', '."add header": is no name for a pool; use lower-case letters'),
             (".High-Risk = 6", ".High-Risk: is no name for a pool; use lower-case letters, digits and hyphens"),
-            (".add-header = 6", ".add-header: is not defined; write bulk, high-risk, hold or reject"),
+            (
+                ".add-header = 6",
+                ".add-header: is not defined; write [pools.add-header], or bulk, high-risk, hold or reject",
+            ),
             (".hihg-risk = 6", '.hihg-risk: is not defined; did you mean "high-risk"?'),
             (".rejected = 6", '.rejected: is not defined; did you mean "reject"?'),
             (".refused = 6", '.refused: is no pool; write "reject"'),
@@ -280,6 +289,7 @@ class TestLessThanItSays:
             ("rspamd_scores.hold = 6", "rspamd_scores: has no effect without spam.rspamd"),
             ('spamd_user = "outbound"', "spamd_user: has no effect without spam.spamd"),
             ("spamd_scores.hold = 6", "spamd_scores: has no effect without spam.spamd"),
+            ('spamd_size_limit = "1MB"', "spamd_size_limit: has no effect without spam.spamd"),
             ('malware = "reject"', "malware: has no effect without spam.clamd"),
         ],
     )
@@ -362,6 +372,40 @@ class TestLessThanItSays:
                 ],
             ),
             (
+                f'{RSPAMD}size_limit = "53MB"',
+                "",
+                "",
+                [
+                    (
+                        "size_limit: is not to be above rspamd's max_message, 50 MB by default:"
+                        " about larger mail it gives no verdict"
+                    )
+                ],
+            ),
+            (
+                'clamd = "127.0.0.1:3310"\nsize_limit = "27MB"',
+                "",
+                "",
+                [
+                    (
+                        "size_limit: is not to be above clamd's StreamMaxLength, 25 MB on Debian:"
+                        " about larger mail it gives no verdict"
+                    )
+                ],
+            ),
+            (
+                f'{RSPAMD}spamd = "127.0.0.1:783"\nsize_limit = "400kB"\nspamd_size_limit = "401kB"',
+                "",
+                "",
+                ['spamd_size_limit: has no effect above spam.size_limit ("400kB")'],
+            ),
+            (
+                'spamd = "127.0.0.1:783"\nsize_limit = "1MB"',
+                "",
+                "",
+                ['size_limit: has no effect above spam.spamd_size_limit ("500kB"), as only spamd is asked'],
+            ),
+            (
                 "headers = []\nceilings.verdicts_per_account_per_hour = 5",
                 "",
                 "",
@@ -388,6 +432,11 @@ class TestLessThanItSays:
             (f"{RSPAMD}scans_at_once = 4\nrspamd_scores.high-risk = 6", "shadow = true\n"),
             ('clamd = "127.0.0.1:3310"\nmalware = "high-risk"', "shadow = true\n"),
             ('clamd = "127.0.0.1:3310"\nmalware = "reject"\nfirst_pass_timeout_seconds = 9', 'profile = "express"\n'),
+            (f'{RSPAMD}clamd = "127.0.0.1:3310"\nsize_limit = "25MB"', ""),
+            (f'{RSPAMD}size_limit = "50MB"', ""),
+            ('spamd = "127.0.0.1:783"\nsize_limit = "53MB"\nspamd_size_limit = "53MB"', ""),
+            (f'{RSPAMD}spamd = "127.0.0.1:783"\nsize_limit = "100kB"', ""),
+            (f'{RSPAMD}spamd = "127.0.0.1:783"\nsize_limit = "1MB"\nspamd_size_limit = "1MB"', ""),
             ('spamd = "127.0.0.1:783"\nspamd_user = "x"\nspamd_scores.high-risk = 6\nscan = "forwarded"', ""),
         ],
     )

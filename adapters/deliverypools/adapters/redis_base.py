@@ -93,13 +93,25 @@ def text_of_row(row: dict[str, object]) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
+def json_of(stored: bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: somebody else wrote it.
+    """
+    try:
+        return json.loads(text_of(stored))
+    except RecursionError:
+        raise ValueError("a row is nested too deeply") from None
+
+
 def row_of(stored: bytes) -> dict[str, Any]:
     """Read a row.
 
     Raises:
         ValueError: somebody else wrote it.
     """
-    row = json.loads(text_of(stored))
+    row = json_of(stored)
     if not isinstance(row, dict):
         raise ValueError("a row is damaged")  # noqa: TRY004  (what is stored, not an argument)
     return row

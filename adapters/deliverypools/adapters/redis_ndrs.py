@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from typing import Final
 
-from deliverypools.adapters.redis_base import RedisBase, ttl
-from deliverypools.adapters.redis_counters import text_of
+from deliverypools.adapters.redis_base import RedisBase, json_of, ttl
 from deliverypools.adapters.state import MOST_NDRS, NDR_SECONDS
 from deliverypools.core.surges.events import Category, NdrEvent, Way
 
@@ -65,7 +64,7 @@ def _events(rows: Iterable[bytes | None]) -> Iterator[NdrEvent]:
 
 
 def _event(stored: bytes) -> NdrEvent:
-    values = json.loads(text_of(stored))
+    values = json_of(stored)
     try:
         # Another version may have fewer values at the end, or more: what is missing has its default.
         event = dict(zip(NdrEvent.__dataclass_fields__, values, strict=False))

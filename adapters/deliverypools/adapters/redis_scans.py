@@ -39,5 +39,5 @@ def _text_and_end(stored: bytes) -> tuple[str, float]:
     row = row_of(stored)
     try:
         return str(row["text"]), float(row["expires_at"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"a scanner's answer is damaged: {error}") from error

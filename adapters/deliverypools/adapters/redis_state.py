@@ -112,10 +112,8 @@ class RedisState(RedisDecisionLog, RedisDropLedger, RedisNdrEvents, RedisScans):
         """Return what DNS last said about a domain, if that is still kept."""
         with self._server() as server:
             stored = server.storage.get(_sender_domain_key(domain))
-            row = row_of(stored) if stored else None
-            if row is None or row["expires_at"] <= self._clock():
-                return None
-            return Finding(Answer(row["answer"]), row["evidence"])
+            finding, expires_at = _finding_and_end(stored) if stored else (None, 0.0)
+            return finding if expires_at > self._clock() else None
 
     # ---- restricted accounts
 
@@ -229,6 +227,14 @@ def _tally(server: RedisCounters, tally: Tally) -> dict[str, object]:
 
 def _sender_domain_key(domain: str) -> bytes:
     return bytes_of(f"{PREFIX}:sender-domain:{domain}")
+
+
+def _finding_and_end(stored: bytes) -> tuple[Finding, float]:
+    row = row_of(stored)
+    try:
+        return Finding(Answer(row["answer"]), str(row["evidence"])), float(row["expires_at"])
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"what DNS said is damaged: {error}") from error
 
 
 def _field(account: str, ingress: Ingress | None) -> str:

@@ -13,6 +13,8 @@ FIRST_PASS: Final = "first"  # noqa: S105  (none of these is a password)
 EGRESS_PASS: Final = "egress"  # noqa: S105
 EXPRESS_PASS: Final = "express"  # noqa: S105
 """The passes, as they are called in the log and in records."""
+PUT_ON_HOLD: Final = "; put on hold"
+"""How the reasons end where a message is kept in Postfix's hold queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,11 @@ class DecisionRecord:
     subject: str
     """The first characters, printable."""
     message_id: str
+
+    @property
+    def is_on_hold(self) -> bool:
+        """Tell whether this pass had it put on hold."""
+        return self.reasons.endswith(PUT_ON_HOLD)
 
     @property
     def went_on(self) -> bool:

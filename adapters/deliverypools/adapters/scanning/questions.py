@@ -7,10 +7,13 @@ import threading
 import time
 from typing import Final, NamedTuple, Self
 
-from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScannerAnswer, ScanVerdict
 
 _GRACE_SECONDS: Final = 0.5
 """So much longer than its deadline a client is waited for: what it says of the scanner tells more than "no answer"."""
+_LARGE_BYTES: Final = 256 * 1024
+"""Beyond it, limits of the scanner's own (rspamd's `max_message`) and the time that a long text takes tell more of the
+message than of the scanner."""
 
 
 class Patience(NamedTuple):
@@ -45,6 +48,8 @@ class Question:
         self.scanner = scanner
         self.name = name
         self.envelope = envelope
+        self.is_large = len(content) > _LARGE_BYTES
+        """That a scanner does not answer about it may be for its size."""
         self._content = content
         self._patience = patience
         self._waiting = 1
@@ -56,11 +61,16 @@ class Question:
         """Wait for it too; False: it was dropped, as nobody waited any more, or has ended without a verdict."""
         with self._changed:
             is_dropped = not self._waiting and not self._has_begun
-            if is_dropped or (self._answer and self._answer.verdict is Verdict.UNKNOWN):
+            if is_dropped or (self._answer and self._answer.verdict is ScanVerdict.UNKNOWN):
                 return False
             self._waiting += 1
             self._patience = max(self._patience, patience)
             return True
+
+    def seconds_left(self) -> float:
+        """Return for how long its turn is waited for."""
+        with self._changed:
+            return self._patience.turn_by - time.monotonic()
 
     def begin(self) -> Begun | None:
         """Take the question to the scanner; None: it was dropped, or its turn comes too late."""
@@ -97,4 +107,4 @@ class Question:
 
 def unknown(scanner: Scanner, problem: str) -> ScannerAnswer:
     """Return the answer of a scanner that has not said anything."""
-    return ScannerAnswer(scanner=scanner, verdict=Verdict.UNKNOWN, problem=problem)
+    return ScannerAnswer(scanner=scanner, verdict=ScanVerdict.UNKNOWN, problem=problem)

@@ -1,8 +1,9 @@
 """The scanners of one process: asked in parallel, each as much as it can take, never twice about the same.
 
 A scanner has as many threads as are our share of `spam.scans_at_once`; whoever comes on top waits for a turn, and goes
-without if there is none in time: no failure of the scanner. A scanner that fails is left alone for a while
-(`core.scanning.breaker`), and administrators are told of one that gives no verdicts (`core.scanning.alert`).
+without if there is none in time, at once if none is to be expected (`core.scanning.turns`): no failure of the scanner.
+A scanner that fails is left alone for a while (`core.scanning.breaker`), and administrators are told of one that gives
+no verdicts (`core.scanning.alert`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from deliverypools.adapters.scanning.questions import Patience, Question, unknow
 from deliverypools.adapters.state import State, StateUnavailable
 from deliverypools.adapters.telling import tell
 from deliverypools.core.scanning.alert import SILENT_SECONDS, scanner_down
-from deliverypools.core.scanning.answers import Scan, ScanEnvelope, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import Scan, ScanEnvelope, Scanner, ScannerAnswer, ScanVerdict
 from deliverypools.core.settings import Settings
 
 KNOWN_SECONDS: Final = 3600.0
@@ -105,7 +106,7 @@ class Scanners:
         return question
 
     def _settle(self, question: Question, answer: ScannerAnswer, silent_seconds: float) -> None:
-        if answer.verdict is not Verdict.UNKNOWN:
+        if answer.verdict is not ScanVerdict.UNKNOWN:
             self._remember(question, answer)
         with self._lock:
             if self._under_way.get(question.name) is question:
@@ -120,6 +121,9 @@ class Scanners:
             texts = self._state.known_scans(list(names.values()))
         except StateUnavailable as error:
             _log.warning("what scanners said before cannot be read: %s", error)
+            return {}
+        except Exception:  # noqa: BLE001  (the scanners can still be asked)
+            _log.exception("what scanners said before cannot be read")
             return {}
         found = {scanner: _answer_from(texts[name], scanner) for scanner, name in names.items() if name in texts}
         return {scanner: answer for scanner, answer in found.items() if answer}

@@ -42,6 +42,8 @@ class ScannerDown(ToAdministrators):
     unknown_verdict: Literal["wait", "high-risk"]
     undecided_after: str
     """As in the settings: `4h`."""
+    shadow: bool = False
+    """As in the settings; earlier versions did not tell."""
 
     @property
     def once(self) -> str:
@@ -51,6 +53,8 @@ class ScannerDown(ToAdministrators):
     @property
     def consequence(self) -> str:
         """Return what happens to mail meanwhile."""
+        if self.shadow:
+            return "No mail is held up: all of it leaves by normal (shadow = true)."
         if self.unknown_verdict == "high-risk":
             return 'Mail that it does not answer about leaves by high-risk (spam.unknown_verdict = "high-risk").'
         return (
@@ -116,6 +120,7 @@ def scanner_down(
         problem=printable(problem),
         unknown_verdict=settings.spam.unknown_verdict,
         undecided_after=str(duration_text(settings.milter.undecided_after)),
+        shadow=settings.shadow,
     )
 
 

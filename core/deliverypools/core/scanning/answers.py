@@ -26,7 +26,7 @@ SPAM_SCANNERS: Final = (Scanner.RSPAMD, Scanner.SPAMD)
 MALWARE_SCANNERS: Final = (Scanner.CLAMD,)
 
 
-class Verdict(StrEnum):
+class ScanVerdict(StrEnum):
     """What a scanner finds."""
 
     SPAM = "spam"
@@ -41,7 +41,7 @@ class ScannerAnswer:
     """What one scanner says of one message. Its texts are printable and bounded: whoever makes one sees to that."""
 
     scanner: Scanner
-    verdict: Verdict
+    verdict: ScanVerdict
     """The scanner's own word, by its own thresholds."""
     score: float | None = None
     """Finite; None where the scanner has no scores, or said nothing."""
@@ -57,9 +57,9 @@ class ScannerAnswer:
     @property
     def evidence(self) -> str:
         """Return it in one line, as in `rspamd: add header, score 7.2 (BAYES_SPAM 5.1, FORGED_SENDER 0.3)`."""
-        if self.verdict is Verdict.UNKNOWN:
+        if self.verdict is ScanVerdict.UNKNOWN:
             return f"{self.scanner}: no verdict, {self.problem}"
-        words = [self.action or ("clean" if self.verdict is Verdict.HAM else "found")]
+        words = [self.action or ("clean" if self.verdict is ScanVerdict.HAM else "found")]
         if self.score is not None:
             words.append(f"score {self.score:.1f}")
         symbols = f" ({', '.join(self.symbols)})" if self.symbols else ""
@@ -93,7 +93,7 @@ class ScannerAnswer:
             raise ValueError("an answer of another version")
         return cls(
             **values
-            | {"scanner": Scanner(values["scanner"]), "verdict": Verdict(values["verdict"])}
+            | {"scanner": Scanner(values["scanner"]), "verdict": ScanVerdict(values["verdict"])}
             | {"symbols": tuple(values["symbols"])}
         )
 
@@ -103,7 +103,7 @@ def _is_sound(values: Mapping[str, Any]) -> bool:
     return (
         set(values) == {"scanner", "verdict", "score", "is_forced", "action", "symbols"}
         and values["scanner"] in list(Scanner)
-        and values["verdict"] in (Verdict.SPAM, Verdict.HAM)
+        and values["verdict"] in (ScanVerdict.SPAM, ScanVerdict.HAM)
         and (score is None or (type(score) is float and math.isfinite(score)))
         and type(values["is_forced"]) is bool
         and _is_word(values["action"])
@@ -128,7 +128,7 @@ class Scan:
         for answer in self.answers:
             if answer.scanner is scanner:
                 return answer
-        return ScannerAnswer(scanner=scanner, verdict=Verdict.UNKNOWN, problem="it was not asked")
+        return ScannerAnswer(scanner=scanner, verdict=ScanVerdict.UNKNOWN, problem="it was not asked")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

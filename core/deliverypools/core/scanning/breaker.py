@@ -11,9 +11,9 @@ from typing import Final
 
 FAILURES_IN_A_ROW: Final = 5
 """So many, and the scanner is asked no more: fewer happen when it is restarted."""
-FIRST_PAUSE_SECONDS: Final = 30.0
-LONGEST_PAUSE_SECONDS: Final = 300.0
-"""A pause is twice as long as the one before it, up to this."""
+PAUSE_SECONDS: Final = 30.0
+"""However often the scanner has failed. A probe costs nothing; mail that comes in a pause is tried again by Postfix
+only minutes later."""
 
 
 class Permission(Enum):
@@ -21,60 +21,56 @@ class Permission(Enum):
 
     ORDINARY = auto()
     PROBE = auto()
-    """It is the one that shows whether the scanner is back; the others do without until it has been answered."""
+    """It would be the one that shows whether the scanner is back."""
+    LATER = auto()
+    """A probe is under way: when it has been answered, there is another permission."""
     REFUSED = auto()
 
 
 class Breaker:
-    """What is known of one scanner's health. Whoever has a permission tells how it went: `succeed` or `fail`."""
+    """What is known of one scanner's health. Whoever asks with a permission tells how it went: `succeed` or `fail`."""
 
     def __init__(self) -> None:
         """Begin with a scanner that is well."""
         self._failures = 0
-        self._pause_seconds = 0.0
-        """0 while the scanner is well."""
-        self._paused_until = 0.0
+        self._paused_until: float | None = None
+        """None while the scanner is well."""
         self._is_probing = False
 
     @property
     def is_open(self) -> bool:
         """Tell whether the scanner is left alone, or being probed."""
-        return self._pause_seconds > 0
+        return self._paused_until is not None
 
-    def refuses(self, now: float) -> bool:
-        """Tell whether `permit` would refuse now; nothing is changed."""
-        return self.is_open and (self._is_probing or now < self._paused_until)
-
-    def permit(self, now: float) -> Permission:
-        """Ask for a permission; after a pause the first who asks gets the probe."""
-        if self.refuses(now):
-            return Permission.REFUSED
-        if not self.is_open:
+    def permission(self, now: float) -> Permission:
+        """Return what a question may do now; nothing is changed."""
+        if self._paused_until is None:
             return Permission.ORDINARY
+        if self._is_probing:
+            return Permission.LATER
+        return Permission.REFUSED if now < self._paused_until else Permission.PROBE
+
+    def probe(self) -> None:
+        """The probe is under way: somebody asks who had the permission for it."""
         self._is_probing = True
-        return Permission.PROBE
 
     def succeed(self) -> None:
         """The scanner has answered: it is well, whoever had asked."""
         self._failures = 0
-        self._pause_seconds = 0.0
+        self._paused_until = None
         self._is_probing = False
 
-    def fail(self, permission: Permission, now: float) -> float:
-        """The scanner has failed; return for how many seconds it is left alone therefore, 0.0: nothing changes.
+    def fail(self, permission: Permission, now: float) -> bool:
+        """The scanner has failed; tell whether it is left alone therefore, from now on.
 
         What was asked before a pause and fails in it says nothing new.
         """
-        if permission is Permission.PROBE and self._is_probing:
-            return self._pause(2 * self._pause_seconds, now)
-        if not self.is_open:
+        if self.is_open:
+            is_pause = permission is Permission.PROBE and self._is_probing
+        else:
             self._failures += 1
-            if self._failures >= FAILURES_IN_A_ROW:
-                return self._pause(FIRST_PAUSE_SECONDS, now)
-        return 0.0
-
-    def _pause(self, seconds: float, now: float) -> float:
-        self._pause_seconds = min(seconds, LONGEST_PAUSE_SECONDS)
-        self._paused_until = now + self._pause_seconds
-        self._is_probing = False
-        return self._pause_seconds
+            is_pause = self._failures >= FAILURES_IN_A_ROW
+        if is_pause:
+            self._paused_until = now + PAUSE_SECONDS
+            self._is_probing = False
+        return is_pause

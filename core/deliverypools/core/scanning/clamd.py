@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from deliverypools.core.facts import printable
-from deliverypools.core.scanning.answers import LONGEST_SYMBOL, Scanner, ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import LONGEST_SYMBOL, Scanner, ScannerAnswer, ScanVerdict
 from deliverypools.core.scanning.nonsense import NonsenseError
 
 END: Final = b"\0"
@@ -46,15 +46,15 @@ def read_answer(answer: bytes) -> ScannerAnswer:
     """
     words = _words(answer)
     if words == _CLEAN:
-        return ScannerAnswer(scanner=Scanner.CLAMD, verdict=Verdict.HAM)
+        return ScannerAnswer(scanner=Scanner.CLAMD, verdict=ScanVerdict.HAM)
     if words.endswith(_ERROR):
         problem = f"it says {printable(words.removesuffix(_ERROR).removeprefix(_BEFORE_NAME))}"
-        return ScannerAnswer(scanner=Scanner.CLAMD, verdict=Verdict.UNKNOWN, problem=problem)
+        return ScannerAnswer(scanner=Scanner.CLAMD, verdict=ScanVerdict.UNKNOWN, problem=problem)
     name = words.removeprefix(_BEFORE_NAME).removesuffix(_FOUND)
     if not name or words != f"{_BEFORE_NAME}{name}{_FOUND}":
         raise NonsenseError(f"an answer that begins {printable(_text(answer[:60]))!r}" if answer else "no answer")
     return ScannerAnswer(
-        scanner=Scanner.CLAMD, verdict=Verdict.SPAM, is_forced=True, symbols=(printable(name, LONGEST_SYMBOL),)
+        scanner=Scanner.CLAMD, verdict=ScanVerdict.SPAM, is_forced=True, symbols=(printable(name, LONGEST_SYMBOL),)
     )
 
 

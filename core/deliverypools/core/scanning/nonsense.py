@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deliverypools.core.scanning.answers import ScannerAnswer, Verdict
+from deliverypools.core.scanning.answers import ScannerAnswer, ScanVerdict
 
 
 class NonsenseError(Exception):
@@ -15,6 +15,6 @@ def about_all_of_it(answer: ScannerAnswer, *, is_said: bool) -> ScannerAnswer:
     Raises:
         NonsenseError: it calls clean what it has not seen.
     """
-    if answer.verdict is Verdict.HAM and not is_said:
+    if answer.verdict is ScanVerdict.HAM and not is_said:
         raise NonsenseError("clean, to a part of the message")
     return answer

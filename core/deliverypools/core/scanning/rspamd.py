@@ -15,7 +15,7 @@ from deliverypools.core.scanning.answers import (
     ScanEnvelope,
     Scanner,
     ScannerAnswer,
-    Verdict,
+    ScanVerdict,
 )
 from deliverypools.core.scanning.nonsense import NonsenseError
 from deliverypools.core.settings.values import client_ip
@@ -39,8 +39,12 @@ _MOST_SCORE: Final = 1e9
 """Beyond this it is no score; it fits in what `LONGEST_SYMBOL` leaves beside a name."""
 _OK: Final = 200
 _SOFT_REJECT: Final = "soft reject"
+"""Rate limits, and greylisting with a Redis: that has `add header` wait as well as `greylist`, and for five minutes
+answers so, with a score of 0.0, about whatever comes from the same sender without having looked at it."""
 _HAM_ACTIONS: Final = frozenset({"no action", "greylist"})
 """Greylisting is for mail that arrives from strangers; ours has been accepted."""
+_ACTIONS_BY_SCORE: Final = frozenset({"add header", "rewrite subject"})
+"""Where the settings have thresholds of their own, they stand in for these. Of all others rspamd is sure."""
 
 
 def request_headers(envelope: ScanEnvelope, settings_id: str | None) -> list[tuple[str, bytes]]:
@@ -75,11 +79,14 @@ def read_answer(status: int, body: bytes) -> ScannerAnswer:
     if status != _OK or "error" in values or not isinstance(action, str) or not action or score is None:
         raise NonsenseError(f"HTTP {status}, JSON without an action and a score")
     if action == _SOFT_REJECT:
-        return _no_verdict(f"{_SOFT_REJECT}{_smtp_message(values)}")
-    is_forced = action not in _HAM_ACTIONS and _is_forced(action, score, values)
+        return _no_verdict(f"{_SOFT_REJECT}{_smtp_message(values)}", _SOFT_REJECT)
+    is_spam = action not in _HAM_ACTIONS
+    # A rule has ended the scan with this action, whatever the score: so it is for GTUBE.
+    is_skipped = values.get("is_skipped") is True
+    is_forced = is_spam and (is_skipped or action not in _ACTIONS_BY_SCORE)
     return ScannerAnswer(
         scanner=Scanner.RSPAMD,
-        verdict=Verdict.HAM if action in _HAM_ACTIONS else Verdict.SPAM,
+        verdict=ScanVerdict.SPAM if is_spam else ScanVerdict.HAM,
         score=score,
         is_forced=is_forced,
         action=printable(action, _LONGEST_ACTION),
@@ -131,8 +138,8 @@ def _values(status: int, body: bytes) -> Mapping[str, Any]:
     return values
 
 
-def _no_verdict(problem: str) -> ScannerAnswer:
-    return ScannerAnswer(scanner=Scanner.RSPAMD, verdict=Verdict.UNKNOWN, problem=problem)
+def _no_verdict(problem: str, action: str = "") -> ScannerAnswer:
+    return ScannerAnswer(scanner=Scanner.RSPAMD, verdict=ScanVerdict.UNKNOWN, action=action, problem=problem)
 
 
 def _score(value: object) -> float | None:
@@ -146,15 +153,6 @@ def _smtp_message(values: Mapping[str, Any]) -> str:
     messages = values.get("messages")
     message = messages.get("smtp_message") if isinstance(messages, dict) else None
     return f": {printable(message)}" if isinstance(message, str) else ""
-
-
-def _is_forced(action: str, score: float, values: Mapping[str, Any]) -> bool:
-    """Tell whether an action that means spam was not reached by the score.
-
-    `is_skipped` says that a rule has ended the scan with this action: so it is for GTUBE.
-    """
-    required = _score(values.get("required_score"))
-    return values.get("is_skipped") is True or (action == "reject" and required is not None and score < required)
 
 
 def _symbols(symbols: object, *, with_weightless: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from deliverypools.core.scanning.answers import (
     ScanEnvelope,
     Scanner,
     ScannerAnswer,
-    Verdict,
+    ScanVerdict,
 )
 from deliverypools.core.scanning.nonsense import NonsenseError
 
@@ -75,7 +75,7 @@ def read_answer(answer: bytes) -> ScannerAnswer:
         # An error has no more than this line, and its code is one of sysexits.h or 79, a time-out.
         return ScannerAnswer(
             scanner=Scanner.SPAMD,
-            verdict=Verdict.UNKNOWN,
+            verdict=ScanVerdict.UNKNOWN,
             problem=f"it says {status[1]} {printable(status[2])}",
         )
     head, end, content = answer.partition(_END_OF_HEAD)
@@ -86,7 +86,7 @@ def read_answer(answer: bytes) -> ScannerAnswer:
     is_spam, score = found[1] in _SAYS_SPAM, float(found[2])
     return ScannerAnswer(
         scanner=Scanner.SPAMD,
-        verdict=Verdict.SPAM if is_spam else Verdict.HAM,
+        verdict=ScanVerdict.SPAM if is_spam else ScanVerdict.HAM,
         score=score,
         is_forced=is_spam and score < float(found[3]),
         symbols=_symbols(_text(content[:length])),
