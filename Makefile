@@ -77,13 +77,17 @@ bench-spam-corpus:  ## 1,000 messages of the SpamAssassin corpus: pool against v
 bench-scanners: prepare  ## measure throughput with rspamd asked by us beside rspamd as its own milter (ARGS="--rounds 5")
 	@.venv/bin/python bench/scanners.py $(ARGS)
 
+.PHONY: bench-audit
+bench-audit: prepare  ## measure the audit of a mail log of 1 GB: speed and memory (ARGS="--megabytes 200")
+	@.venv/bin/python bench/audit.py $(ARGS)
+
 .PHONY: format
 format: prepare  ## rewrite the code in the project's style
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
 .PHONY: docs
-docs: prepare  ## write the pages that are made from the code: docs/rules.md, docs/settings.md
+docs: prepare  ## write the pages that are made from the code: docs/checks.md, docs/rules.md, docs/settings.md
 	@.venv/bin/python scripts/docs.py
 
 .PHONY: lock

@@ -6,14 +6,16 @@
 the scanner. Each has a Message-ID of its own. What the scanner found is read from its own log, the pool is the one
 whose address the receiving server saw: the table of both must be diagonal. The scanner may be wrong, we may not: how
 often it agrees with the label is printed too. The exit status is 1 where a message left by another pool than the
-scanner's word asks for, was not scanned, did not arrive, or arrived twice.
+scanner's word asks for, was not scanned or more than once, did not arrive, or arrived twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import re
+import smtplib
 import sys
 import time
 from collections import Counter
@@ -106,13 +108,16 @@ def _judged(scanner: Attached, messages: dict[str, CorpusMessage]) -> list[str]:
         begin = time.monotonic()
         problems = _send(lab, messages)
         seconds = time.monotonic() - begin
-        lab.wait_until_queue_is_empty(_ARRIVAL_SECONDS)
+        with contextlib.suppress(TimeoutError):  # what has not arrived is told by name
+            lab.wait_until_queue_is_empty(_ARRIVAL_SECONDS)
         pools = [(_id_of(message.header("Message-ID")), lab.pool_of(message)) for message in lab.messages]
-        said = {found["id"]: found["word"] for found in scanner.verdict_line.finditer(server.log())}
-    verdicts = {one: "ham" if word in scanner.words_for_ham else "spam" for one, word in said.items()}
+        said = [
+            (found["id"], "ham" if found["word"] in scanner.words_for_ham else "spam")
+            for found in scanner.verdict_line.finditer(server.log())
+        ]
     print(f"\n{scanner.name}: {len(messages)} messages in {seconds:.0f} s")
-    _print_tables(messages, dict(pools), verdicts)
-    return [f"{scanner.name}: {problem}" for problem in [*problems, *_wrong(messages, pools, verdicts)]]
+    _print_tables(messages, dict(pools), dict(said))
+    return [f"{scanner.name}: {problem}" for problem in [*problems, *_wrong(messages, pools, said)]]
 
 
 def _send(lab: Lab, messages: dict[str, CorpusMessage]) -> list[str]:
@@ -121,17 +126,27 @@ def _send(lab: Lab, messages: dict[str, CorpusMessage]) -> list[str]:
     accepted = 0
     with lab.session(client_address=TRUSTED_CLIENT) as smtp:
         for number, (message_id, message) in enumerate(messages.items()):
-            result = transaction(smtp, _SENDER, f"m{number}@example.com", _as_sent(message.data, message_id))
+            try:
+                result = transaction(smtp, _SENDER, f"m{number}@example.com", _as_sent(message.data, message_id))
+            except (smtplib.SMTPException, OSError) as error:
+                problems.append(f"{message.name}: not sent, nor any after it: {error}")
+                break
             accepted += result.accepted
             if not result.accepted:
                 problems.append(f"{message.name}: refused: {result.code} {result.text}")
-            _wait_for(lab, accepted - _IN_FLIGHT)
-    _wait_for(lab, accepted)
+            if not _have_arrived(lab, accepted - _IN_FLIGHT):
+                problems.append(f"no message arrives any more: {len(messages) - number - 1} were not sent")
+                break
+    _have_arrived(lab, accepted)
     return problems
 
 
-def _wait_for(lab: Lab, count: int) -> None:
-    lab.wait_for(lambda _message: True, count=count, timeout_seconds=_ARRIVAL_SECONDS)
+def _have_arrived(lab: Lab, count: int) -> bool:
+    """Wait until so many messages have arrived; tell whether they have."""
+    with contextlib.suppress(TimeoutError):
+        lab.wait_for(lambda _message: True, count=count, timeout_seconds=_ARRIVAL_SECONDS)
+        return True
+    return False
 
 
 def _as_sent(data: bytes, message_id: str) -> bytes:
@@ -145,12 +160,17 @@ def _id_of(field: str | None) -> str:
     return (field or "").strip("<> ")
 
 
-def _wrong(messages: dict[str, CorpusMessage], pools: Sequence[tuple[str, str]], verdicts: dict[str, str]) -> list[str]:
-    """Say which messages are not where the scanner's word asks for them to be."""
+def _wrong(
+    messages: dict[str, CorpusMessage], pools: Sequence[tuple[str, str]], said: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Say which messages are not where the scanner's word asks for them to be, or were scanned more than once."""
     arrivals = Counter(one for one, _pool in pools)
-    by_id = dict(pools)
+    scans = Counter(one for one, _verdict in said)
+    by_id, verdicts = dict(pools), dict(said)
     wrong = []
     for one, message in messages.items():
+        if scans[one] > 1:
+            wrong.append(f"{message.name}: scanned {scans[one]} times")
         if arrivals[one] != 1:
             wrong.append(f"{message.name}: arrived {arrivals[one]} times")
         elif one not in verdicts:

@@ -78,13 +78,17 @@ class Scanned:
         return lines()[0]
 
 
+LENIENT = {"actions.conf": "reject = 15; add_header = 12; greylist = null;"}
+"""Clients of the lab have no names in DNS, which rspamd holds against them; where DNS is slow it is more."""
+
+
 @contextlib.contextmanager
 def scanned(*names: str, profile: str = "hop", options: dict[str, Any] | None = None, **spam: Any) -> Iterator[Scanned]:
     with running(profile=profile, site=SITE) as lab, contextlib.ExitStack() as stack:
         servers = {}
         for name in names:
-            arguments = {"nameserver": lab.address(NAMESERVER)} if name == "rspamd" else {}
-            server = SERVERS[name](network=lab.network, **arguments, **(options or {}))
+            arguments = {"nameserver": lab.address(NAMESERVER), "overrides": LENIENT} if name == "rspamd" else {}
+            server = SERVERS[name](network=lab.network, **arguments | (options or {}))
             servers[name] = stack.enter_context(server)
         one = Scanned(lab, servers)
         one.configure(**spam)
@@ -208,7 +212,8 @@ def test_refused_where_the_settings_say_so_and_the_sender_is_told(one: Scanned, 
     wait_until(lambda: len(one.lab.mailbox("alice")) > known, timeout_seconds=30, what="the notice to alice")
     notice = said_in(one.lab.mailbox("alice")[-1])
     assert recipient in notice
-    assert f"This message was found to hold {RULES[scanner]}" in notice
+    assert "it was found to hold spam or malware" in notice
+    assert PATTERNS[scanner] not in notice
     one.lab.wait_until_queue_is_empty()
     assert left_with(one.lab, subject) == []
 
@@ -334,7 +339,7 @@ def test_rspamd_sees_the_message_as_it_came(all_three: Scanned):
 
 def test_rspamd_follows_its_own_settings_where_ours_name_them():
     rule = 'outbound { id = "outbound"; apply { actions { reject = 900; "add header" = 800; } symbols [ "OURS" ] } }'
-    with scanned("rspamd", options={"overrides": {"settings.conf": rule}}, rspamd_settings_id="outbound") as one:
+    with scanned("rspamd", options={"overrides": LENIENT | {"settings.conf": rule}}, rspamd_settings_id="outbound") as one:
         recipient = fresh()
         submit(one.lab, recipient, mail(Message_ID=f"<{recipient}>"))
         assert arrived(one.lab, recipient).source_address in NORMAL

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliverypools.core.scanning.breaker import LONGEST_PAUSE_SECONDS, Breaker, Permission
+from deliverypools.core.scanning.breaker import PAUSE_SECONDS, Breaker, Permission
 
 EVENTS = st.lists(
     st.one_of(
@@ -22,10 +22,10 @@ def run(events):
         if event == "wait":
             now += value
         elif event == "ask":
-            refuses = breaker.refuses(now)
-            permission = breaker.permit(now)
-            assert (permission is Permission.REFUSED) is refuses
-            if not refuses:
+            permission = breaker.permission(now)
+            if permission is Permission.PROBE:
+                breaker.probe()
+            if permission in (Permission.ORDINARY, Permission.PROBE):
                 open_questions.append(permission)
         elif open_questions:
             permission = open_questions.pop(value % len(open_questions))
@@ -33,7 +33,7 @@ def run(events):
                 breaker.succeed()
                 assert not breaker.is_open
             else:
-                assert 0 <= breaker.fail(permission, now) <= LONGEST_PAUSE_SECONDS
+                assert not breaker.fail(permission, now) or breaker.permission(now) is Permission.REFUSED
     return breaker, now, open_questions
 
 
@@ -42,16 +42,19 @@ def test_it_never_stays_closed_to_a_scanner_that_is_back(events):
     breaker, now, open_questions = run(events)
     for permission in open_questions:
         breaker.fail(permission, now)
-    now += LONGEST_PAUSE_SECONDS
-    assert breaker.permit(now) is not Permission.REFUSED
+    assert breaker.permission(now + PAUSE_SECONDS) in (Permission.ORDINARY, Permission.PROBE)
     breaker.succeed()
-    assert breaker.permit(now) is Permission.ORDINARY
+    assert breaker.permission(now) is Permission.ORDINARY
 
 
 @given(EVENTS)
 def test_while_it_is_open_one_at_most_may_ask(events):
     breaker, now, _ = run(events)
     if breaker.is_open:
-        permissions = [breaker.permit(now + wait) for wait in (0, 0, LONGEST_PAUSE_SECONDS, 10 * LONGEST_PAUSE_SECONDS)]
+        permissions = []
+        for wait in (0, 0, PAUSE_SECONDS, 10 * PAUSE_SECONDS):
+            permissions.append(breaker.permission(now + wait))
+            if permissions[-1] is Permission.PROBE:
+                breaker.probe()
         assert permissions.count(Permission.PROBE) <= 1
         assert Permission.ORDINARY not in permissions

@@ -12,7 +12,7 @@ from deliverypools.core.scanning.answers import (
     ScanEnvelope,
     Scanner,
     ScannerAnswer,
-    Verdict,
+    ScanVerdict,
 )
 from deliverypools.core.scanning.nonsense import NonsenseError
 
@@ -50,12 +50,12 @@ def read_or_nothing(reader, raw):
         assert nonsense.isprintable()
         assert len(nonsense) < 300
         return None
-    assert (answer.verdict is Verdict.UNKNOWN) == bool(answer.problem)
+    assert (answer.verdict is ScanVerdict.UNKNOWN) == bool(answer.problem)
     assert answer.evidence.isprintable()
     assert len(answer.evidence) < 1000
     assert len(answer.symbols) <= MOST_SYMBOLS
     assert all(len(symbol) <= LONGEST_SYMBOL for symbol in answer.symbols)
-    if answer.verdict is not Verdict.UNKNOWN:
+    if answer.verdict is not ScanVerdict.UNKNOWN:
         assert ScannerAnswer.from_text(answer.to_text()) == answer
     return answer
 
@@ -69,7 +69,7 @@ def test_anything_is_read_or_nonsense(reader, raw):
 @given(st.integers(100, 599), RSPAMD_ANSWERS)
 def test_any_json_is_read_or_nonsense(status, values):
     answer = read_or_nothing(lambda raw: rspamd.read_answer(status, raw), json.dumps(values).encode())
-    if answer is not None and answer.verdict is not Verdict.UNKNOWN:
+    if answer is not None and answer.verdict is not ScanVerdict.UNKNOWN:
         assert status == 200
         assert isinstance(answer.score, float)
 
@@ -77,10 +77,10 @@ def test_any_json_is_read_or_nonsense(status, values):
 def test_a_part_of_an_answer_is_no_verdict():
     for reader, whole in zip(READERS, WHOLE, strict=True):
         raw = whole.encode()
-        assert read_or_nothing(reader, raw).verdict is Verdict.HAM
+        assert read_or_nothing(reader, raw).verdict is ScanVerdict.HAM
         for length in range(len(raw)):
             part = read_or_nothing(reader, raw[:length])
-            assert part is None or part.verdict is Verdict.UNKNOWN, raw[:length]
+            assert part is None or part.verdict is ScanVerdict.UNKNOWN, raw[:length]
 
 
 @given(ANSWERS, ANSWERS)

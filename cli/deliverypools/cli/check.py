@@ -1,4 +1,4 @@
-"""`delivery-pools check`: the settings, the files they name, and whether the scanners they name answer."""
+"""`delivery-pools check`: the settings, the files they name, whether scanners answer, and the Postfix configuration."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 
@@ -20,42 +21,81 @@ from deliverypools.adapters.srs_secrets import read_srs_secrets
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config, read_settings
+from deliverypools.cli.postfix_findings import SETTINGS_CHECK, as_json, as_text, postfix_findings
 from deliverypools.cli.shared_state import remedy_for, shared_state
 from deliverypools.core.facts import printable
+from deliverypools.core.postfix_check.checks import Finding, Severity
 from deliverypools.core.scanning.alert import address_of, scanner_down
-from deliverypools.core.scanning.answers import Scanner
+from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScanVerdict
 from deliverypools.core.scanning.scope import scanners_for_malware, scanners_for_spam
 from deliverypools.core.settings import Settings
 
-_PING_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 10.0
+_HARMLESS: Final = """\
+From: <{postmaster}>
+To: <{postmaster}>
+Date: {date}
+Message-ID: <delivery-pools-check.{postmaster}>
+Subject: Does the scanner give verdicts?
+
+delivery-pools check asks the scanner about this message. It is sent to nobody.
+"""
 _SERVICES: Final = {Scanner.RSPAMD: "rspamd", Scanner.SPAMD: "spamd", Scanner.CLAMD: "clamav-daemon"}
 """As systemd knows them on Debian."""
+_OTHER_PORTS: Final = {Scanner.RSPAMD: " (11333 is its normal worker; 11332, a milter, and 11334 scan nothing for us)"}
 
 
 def add_to(commands: Subparsers) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "check",
-        help="check the settings, the files they name, and whether scanners answer",
+        help="check the settings, the files they name, whether scanners answer, and the Postfix configuration",
         description="Check the settings file, the files and folders that it names, and whether the scanners that it"
-        " names answer (else a warning: mail waits for them). This version does not yet examine the Postfix"
-        " configuration.",
+        " names give verdicts (else a warning: mail waits). With --postfix, check the Postfix configuration too:"
+        " every way in which mail could leave by a wrong address, be lost, or pass us by (docs/checks.md). Nothing is"
+        " changed. Exit status: 0, 1 with errors, 78 for a bad settings file.",
     )
     add_config(parser)
+    parser.add_argument(
+        "--postfix",
+        metavar="DIR",
+        nargs="?",
+        const="",
+        help="check the Postfix configuration of this machine, or the one in DIR; as root, who can read all of it",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object with all findings")
     parser.add_argument("--quiet", action="store_true", help="print findings only")
     parser.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    errors = _errors(settings)
-    for line in errors:
-        print(f"error: {line}", file=sys.stderr)
-    for line in (*settings.not_in_effect(), *_silent_scanners(settings)):
-        print(f"warning: {line}", file=sys.stderr)
-    if not errors and not options.quiet:
-        print("settings and files are in order; the Postfix configuration was not examined")
-    return FAILED if errors else OK
+    findings = [
+        *(_of_settings(Severity.ERROR, text) for text in _errors(settings)),
+        *(_of_settings(Severity.WARNING, text) for text in (*settings.not_in_effect(), *_silent_scanners(settings))),
+    ]
+    if options.postfix is not None:
+        findings += postfix_findings(settings, options.postfix or None)
+    has_errors = any(finding.severity is Severity.ERROR for finding in findings)
+    if options.json:
+        print(as_json(findings))
+    else:
+        for finding in findings:
+            print(as_text(finding), file=sys.stderr)
+        if not has_errors and not options.quiet:
+            print(_in_order(options))
+    return FAILED if has_errors else OK
+
+
+def _in_order(options: argparse.Namespace) -> str:
+    if options.postfix is None:
+        return "settings and files are in order; the Postfix configuration was not examined (--postfix)"
+    return "settings and files are in order, and no error in the Postfix configuration was found"
+
+
+def _of_settings(severity: Severity, text: str) -> Finding:
+    """Return a finding whose text says what can happen, and what to do."""
+    return Finding(check=SETTINGS_CHECK, severity=severity, found=text, can_happen="", remedy="")
 
 
 def _errors(settings: Settings) -> list[str]:
@@ -154,18 +194,31 @@ def _tells_somebody(settings: Settings) -> bool:
 
 
 def _silent_scanners(settings: Settings) -> Iterator[str]:
-    """Yield what it means that a scanner does not answer: no error, mail can wait until it does."""
+    """Yield what it means that a scanner gives no verdict: no error, mail can wait until it does."""
     for scanner in (*scanners_for_spam(settings), *scanners_for_malware(settings)):
-        client = client_for(scanner, settings)
-        try:
-            client.ping(time.monotonic() + _PING_SECONDS)
-        except ScannerUnavailable as error:
+        if problem := _problem_of(scanner, settings):
             now = time.time()
-            down = scanner_down(scanner, settings, host="", problem=str(error), since=now, now=now)
+            down = scanner_down(scanner, settings, host="", problem=problem, since=now, now=now)
             yield (
-                f"spam.{scanner}: no answer from {address_of(scanner, settings)}: {printable(str(error))}."
+                f"spam.{scanner}: no verdict from {address_of(scanner, settings)}: {printable(problem)}."
                 f" {down.consequence} See whether it runs (systemctl status {_SERVICES[scanner]}), and whether the user"
-                f" of the daemons may reach it; else correct spam.{scanner}"
+                f" of the daemons may reach it; else correct spam.{scanner}{_OTHER_PORTS.get(scanner, '')}"
             )
-        finally:
-            client.close()
+
+
+def _problem_of(scanner: Scanner, settings: Settings) -> str:
+    """Return why a scanner gives no verdict about a harmless message, "" if it gives one.
+
+    A ping would not tell: ports of rspamd that scan nothing answer it too.
+    """
+    postmaster = f"postmaster@{next(iter(settings.accepted_domains))}"
+    envelope = ScanEnvelope(envelope_sender=postmaster, recipients=(postmaster,), client_address="127.0.0.1")
+    content = _HARMLESS.format(postmaster=postmaster, date=formatdate(localtime=True)).encode()
+    client = client_for(scanner, settings)
+    try:
+        answer = client.ask(content, envelope, time.monotonic() + _ANSWER_SECONDS)
+    except ScannerUnavailable as error:
+        return str(error) or "no answer"
+    finally:
+        client.close()
+    return (answer.problem or "it cannot tell") if answer.verdict is ScanVerdict.UNKNOWN else ""

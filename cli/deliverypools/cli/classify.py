@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from deliverypools.cli.options import Subparsers, add_config
 from deliverypools.core.accounts import smtp_account, user_account
 from deliverypools.core.addresses import domain_of, strip_brackets
 from deliverypools.core.authentication import Authentication, with_authentication
-from deliverypools.core.decisions import FORWARDED, UNDECIDED, Decision
+from deliverypools.core.decisions import FORWARDED, MALWARE, SPAM, UNDECIDED, Decision
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.forwarding import leaving_sender
 from deliverypools.core.headers import Headers
@@ -400,6 +400,7 @@ def _result(
         "srs_sender": leaves_as if leaves_as != facts.envelope_sender else None,
         "not_asked": [*decision.not_asked, *_not_looked_up(decision, found)],
         "refused": decision.refusal is not None,
+        "hold": decision.hold,
     }
 
 
@@ -421,5 +422,21 @@ def _print(result: dict[str, Any], *, as_json: bool) -> None:
         print(f"{result['file']}: {result['error']}", file=sys.stderr)
     else:
         reasons = "; ".join(result["reasons"])
-        outcome = "refused" if result["refused"] else result["pool"] or "undecided"
-        print(f"{result['file']}: {outcome} ({result['rule']}: {reasons})")
+        not_asked = "".join(f"; not asked: {names}" for names in _by_option(result["not_asked"]))
+        print(f"{result['file']}: {_outcome(result)} ({result['rule']}: {reasons}){not_asked}")
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    """Return what would become of the message, in words."""
+    if result["refused"]:
+        return "refused"
+    return f"{result['pool']}, on hold" if result["hold"] else result["pool"] or "undecided"
+
+
+def _by_option(not_asked: Sequence[str]) -> Iterator[str]:
+    """Yield the rules that were not asked, with the option by which they are."""
+    of_scanners = [name for name in not_asked if name in (MALWARE, SPAM)]
+    of_dns = [name for name in not_asked if name not in of_scanners]
+    for names, option in ((of_scanners, "--scan live"), (of_dns, "--dns live")):
+        if names:
+            yield f"{', '.join(names)} ({option})"

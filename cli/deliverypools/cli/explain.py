@@ -221,11 +221,11 @@ def _outcome(record: DecisionRecord) -> str:
         return f"taken off hold, leaves by {pool}"
     if record.pass_name == FIRST_PASS:
         return "accepted; the egress pass decides"
-    if record.pool == REFUSED_TAG:
-        return "refused"
-    if not record.pool:
-        return "undecided, it waits in the queue"
-    return f"{pool}, as it could not be decided in time" if record.rule == UNDECIDED else pool
+    if not record.pool or record.pool == REFUSED_TAG:
+        return "refused" if record.pool else "undecided, it waits in the queue"
+    if record.rule == UNDECIDED:
+        return f"{pool}, as it could not be decided in time"
+    return f"on hold, leaves by {pool} if it is let go" if record.is_on_hold else pool
 
 
 def _reasons(record: DecisionRecord) -> Iterator[str]:

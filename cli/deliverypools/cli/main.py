@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from deliverypools.adapters.state import StateUnavailable
-from deliverypools.cli import check, classify, daemons, demo, dropped, explain, keys, restricted, usage
+from deliverypools.cli import audit, check, classify, daemons, demo, dropped, explain, keys, restricted, usage
 from deliverypools.cli.exits import EX_CONFIG, FAILED
 from deliverypools.cli.shared_state import failure_text
 from deliverypools.core.settings import SettingsError
 
-_COMMANDS = (demo, daemons, classify, explain, restricted, dropped, usage, check, keys)
+_COMMANDS = (demo, daemons, classify, explain, restricted, dropped, usage, audit, check, keys)
 
 _EPILOG = """\
 Settings: --config FILE, else the variable DELIVERY_POOLS_CONFIG, else /etc/delivery-pools/delivery-pools.toml.
