@@ -339,7 +339,8 @@ def test_rspamd_sees_the_message_as_it_came(all_three: Scanned):
 
 def test_rspamd_follows_its_own_settings_where_ours_name_them():
     rule = 'outbound { id = "outbound"; apply { actions { reject = 900; "add header" = 800; } symbols [ "OURS" ] } }'
-    with scanned("rspamd", options={"overrides": LENIENT | {"settings.conf": rule}}, rspamd_settings_id="outbound") as one:
+    options = {"overrides": LENIENT | {"settings.conf": rule}}
+    with scanned("rspamd", options=options, rspamd_settings_id="outbound") as one:
         recipient = fresh()
         submit(one.lab, recipient, mail(Message_ID=f"<{recipient}>"))
         assert arrived(one.lab, recipient).source_address in NORMAL
