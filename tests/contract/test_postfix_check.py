@@ -89,7 +89,7 @@ class TestUnreadable:
         (etc / "secret").chmod(0o600)
         for folder in (etc, *etc.parents):
             folder.chmod(folder.stat().st_mode | 0o055)
-            if folder == tmp_path.parent.parent:
+            if folder.name.startswith("pytest-of-"):  # where pytest keeps everything
                 break
         reader = PostfixReader(str(etc))
         commands = tmp_path / "bin"

@@ -154,6 +154,7 @@ def test_express_does_not_tell_a_stranger_whom_sendmail_made_up():
         wait_until(lambda: "rule=malware" in lab.milter.log(), timeout_seconds=30, what="decision")
         wait_until(lambda: lab.postfix.queue_size() == 1, timeout_seconds=30, what="held message")
         assert lab.postfix.queue()[0]["queue_name"] == "hold"
+        assert "hold=yes" in next(line for line in lab.milter.log().splitlines() if "rule=malware" in line)
         assert lab.messages == []
 
 

@@ -44,6 +44,9 @@ HEAVY = {
     "headers_group.conf": 'symbols = { "MISSING_SUBJECT" { weight = 7.0; } }',
 }
 """rspamd with thresholds that nothing reaches, and a score of 7 for what has no Subject."""
+MARKING = {"actions.conf": "reject = 900; add_header = 6; greylist = null;"} | {
+    "headers_group.conf": HEAVY["headers_group.conf"]
+}
 
 
 def says(answer: bytes) -> Behaviour:
@@ -208,3 +211,20 @@ def test_express_leaves_by_high_risk_at_once_where_the_settings_say_so(scanner: 
         assert lab.milter.log().count("pool=high-risk rule=unscanned ") == len(recipients)
         submit(lab, last := fresh())
         assert arrived(lab, last).source_address in NORMAL
+
+
+def test_what_rspamd_marks_as_a_milter_of_its_own_leaves_by_high_risk(lab: Lab):
+    with RspamdServer(is_milter=True, network=lab.network, overrides=MARKING) as rspamd:
+        lab.write_settings({"spam": {}})
+        lab.restart_milter()
+        before = lab.postfix.postconf("-h", "smtpd_milters").strip()
+        lab.postfix.set_main({"smtpd_milters": f"inet:127.0.0.1:{rspamd.milter_port}, {before}"})
+        try:
+            marked, clean = fresh(), fresh()
+            submit(lab, marked, mail(Subject=None))
+            submit(lab, clean)
+            message = arrived(lab, marked)
+            assert (message.header("X-Spam"), message.source_address in HIGH_RISK) == ("Yes", True)
+            assert arrived(lab, clean).source_address in NORMAL
+        finally:
+            lab.postfix.set_main({"smtpd_milters": before})

@@ -141,7 +141,7 @@ def test_json_has_all_of_it(explain, record, state, tmp_path):
     [
         ({}, "high-risk"),
         ({"pool": "refused"}, "refused"),
-        ({"reasons": "clamd: found (Eicar); put on hold"}, "on hold, leaves by high-risk if it is let go"),
+        ({"reasons": "put on hold; clamd: found (Eicar)"}, "on hold, leaves by high-risk if it is let go"),
         ({"pool": "", "rule": "undecided"}, "undecided, it waits in the queue"),
         ({"rule": "undecided"}, "high-risk, as it could not be decided in time"),
         ({"rule": "requeued"}, "sent back through the hop, to be decided again (was high-risk)"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from deliverypools.core.facts import Ingress
-from deliverypools.core.records import DecisionRecord
+from deliverypools.core.records import PUT_ON_HOLD, DecisionRecord
 from deliverypools.core.requeue import (
     Intent,
     Planned,
@@ -123,6 +123,13 @@ def test_what_somebody_took_off_hold_is_not_put_back_by_itself():
 )
 def test_mail_that_keeps_its_pool(queue_name, record, intent, expected):
     assert step(queue_name, record, intent, express=True) is expected
+
+
+def test_what_a_scanner_had_put_on_hold_stays_there_whoever_is_released():
+    held = replace(SPAM, reasons=f"{PUT_ON_HOLD}clamd: found (Eicar)")
+    assert step("hold", held, Intent.OWN_POOL, asked=True, express=True) is None
+    # The same of somebody else's holding: that was an administrator.
+    assert step("hold", SPAM, Intent.OWN_POOL, asked=True, express=True) is Step.LET_GO
 
 
 def restriction(account="alice@example.org", ingress=None):

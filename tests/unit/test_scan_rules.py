@@ -77,6 +77,11 @@ class TestWhoIsAsked:
         assert classify(facts, settings).rule == "spam"
         assert needed_for(facts, settings) == (Scanner.CLAMD,)
 
+    def test_nobody_about_a_sender_without_mx_and_a(self):
+        settings = site(spam=ALL)
+        nothing = Finding(Answer.NO, "example.org: no MX, no A")
+        assert needed_for(message(sender_domain_has_mx_or_address=nothing), settings) == ()
+
     def test_unless_it_could_have_it_held_or_refused(self):
         settings = site(spam={"rspamd": RSPAMD, "spamd": SPAMD, "spamd_scores": {"hold": 20}})
         assert needed_for(message(("X-Spam-Flag", "YES")), settings) == (Scanner.RSPAMD, Scanner.SPAMD)

@@ -51,7 +51,7 @@ def add_to(commands: Subparsers) -> None:
         "check",
         help="check the settings, the files they name, whether scanners answer, and the Postfix configuration",
         description="Check the settings file, the files and folders that it names, and whether the scanners that it"
-        " names give verdicts (else a warning: mail waits). With --postfix, check the Postfix configuration too:"
+        " names give verdicts (else a warning). With --postfix, check the Postfix configuration too:"
         " every way in which mail could leave by a wrong address, be lost, or pass us by (docs/checks.md). Nothing is"
         " changed. Exit status: 0, 1 with errors, 78 for a bad settings file.",
     )

@@ -54,8 +54,9 @@ With --dns off it is not known whether a sender from outside is legitimate, what
 Limits and tickets are not asked: a decision here is that of a sender within the limits.
 
 With --scan off the rules whose scanners would have been asked (malware, spam) are named in "not_asked". With --scan
-live the scanners that the settings name get each message that needs their word, as they would from the milter, and
-learn from it what they learn from any; what they say is among the reasons. Nothing is remembered, nobody is told.
+live the scanners that the settings name get each message that needs their word, without what only the milter knows of
+the client, and learn from it what they learn from any; what they say is among the reasons. Nothing is remembered,
+nobody is told.
 
 Exit status 1: a file could not be read, or a line not be understood; the others are decided all the same.
 """

@@ -13,8 +13,8 @@ FIRST_PASS: Final = "first"  # noqa: S105  (none of these is a password)
 EGRESS_PASS: Final = "egress"  # noqa: S105
 EXPRESS_PASS: Final = "express"  # noqa: S105
 """The passes, as they are called in the log and in records."""
-PUT_ON_HOLD: Final = "; put on hold"
-"""How the reasons end where a message is kept in Postfix's hold queue."""
+PUT_ON_HOLD: Final = "put on hold; "
+"""How the reasons begin where a message is kept in Postfix's hold queue: no evidence begins so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class DecisionRecord:
     @property
     def is_on_hold(self) -> bool:
         """Tell whether this pass had it put on hold."""
-        return self.reasons.endswith(PUT_ON_HOLD)
+        return self.reasons.startswith(PUT_ON_HOLD)
 
     @property
     def went_on(self) -> bool:

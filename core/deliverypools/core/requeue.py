@@ -172,7 +172,9 @@ def _misfits_hop(record: DecisionRecord, intent: Intent, *, is_held: bool, is_as
 def _misfits_express(record: DecisionRecord, intent: Intent, *, is_held: bool, is_asked_for: bool) -> Step | None:
     if intent is Intent.OWN_POOL:
         if is_held:
-            return Step.LET_GO if is_asked_for or record.rule == RESTRICTED_SENDER else None
+            # What a scanner had put on hold is not the account's to get back.
+            is_of_somebody_else = is_asked_for and not record.is_on_hold
+            return Step.LET_GO if is_of_somebody_else or record.rule == RESTRICTED_SENDER else None
         return Step.STAY if record.rule == RESTRICTED_SENDER and record.pool == HIGH_RISK else None
     if is_held:
         return None

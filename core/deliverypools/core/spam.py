@@ -29,10 +29,9 @@ from deliverypools.core.scanning.scope import (
     too_large_for,
 )
 from deliverypools.core.settings import Settings
+from deliverypools.core.settings.scan_values import HOLD, REJECT
 from deliverypools.core.spam_headers import spam_evidence
 
-HOLD: Final = "hold"
-REJECT: Final = "reject"
 _STRICTEST_FIRST: Final = (REJECT, HOLD, HIGH_RISK)
 
 
@@ -42,8 +41,7 @@ def malware(facts: MessageFacts, settings: Settings) -> Match | Unknown | NotAsk
     Comes before what would send it by high-risk anyway, as that is not enough where it is to be held or refused, and
     before pins: they choose a pool, and no pool is for malware.
     """
-    is_stricter = settings.spam.malware != HIGH_RISK
-    if not is_stricter and (facts.has_null_sender or facts.account_restricted.answer is Answer.YES):
+    if settings.spam.malware == HIGH_RISK and _leaves_by_high_risk_anyway(facts):
         return None
     scanners = to_be_asked(scanners_for_malware(settings), facts, settings)
     if not scanners:
@@ -54,6 +52,11 @@ def malware(facts: MessageFacts, settings: Settings) -> Match | Unknown | NotAsk
     if found := [answer for answer in answers if answer.verdict is ScanVerdict.SPAM]:
         return _match(settings.spam.malware, found, facts, settings)
     return _silent(answers, {settings.spam.malware}, settings)
+
+
+def _leaves_by_high_risk_anyway(facts: MessageFacts) -> bool:
+    is_restricted = facts.account_restricted.answer is Answer.YES
+    return facts.has_null_sender or is_restricted or facts.sender_domain_has_mx_or_address.answer is Answer.NO
 
 
 def not_scanned_for_malware(facts: MessageFacts, settings: Settings) -> Match | None:

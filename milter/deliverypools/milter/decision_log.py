@@ -47,4 +47,4 @@ def decision_record(
 
 def _reasons(decision: Decision) -> str:
     reasons = printable("; ".join(decision.reasons), _MOST_REASONS_CHARACTERS)
-    return f"{reasons}{PUT_ON_HOLD}" if decision.hold else reasons
+    return f"{PUT_ON_HOLD}{reasons}" if decision.hold else reasons

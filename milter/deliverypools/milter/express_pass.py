@@ -11,7 +11,8 @@ import logging
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core.accounts import Account
 from deliverypools.core.authentication import Authentication, with_authentication
-from deliverypools.core.facts import Finding, MessageFacts, Origin
+from deliverypools.core.decisions import Refusal
+from deliverypools.core.facts import Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.limits import Charge, charge_for
 from deliverypools.core.received import date_of
 from deliverypools.core.records import EXPRESS_PASS
@@ -82,6 +83,9 @@ def express_pass(
     )
     timeout_seconds = services.settings.spam.first_pass_timeout_seconds
     decision = decide(facts, message, connection, services, timeout_seconds)
+    if origin.ingress is Ingress.LOCAL and decision.refusal not in (None, Refusal.TO_SENDER):
+        # Postfix would tell the sender, whom sendmail(1) may have made up.
+        decision = dataclasses.replace(decision, refusal=None, hold=True)
     if decision.pool is not None:
         decision = recorded(
             decision, message, connection, origin, log_name=EXPRESS_PASS, once=message.queue_id, services=services

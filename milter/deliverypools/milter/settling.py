@@ -106,11 +106,8 @@ def verdict_of(
         # Refused with 550 it would be returned as a whole, to where it may leave again.
         tag = REFUSED_TAG if decision.rule == FORWARDING_REFUSED else REFUSED_CONTENT_TAG
     elif refusal is not None:
-        if refusal is Refusal.TO_SENDER or (origin and origin.ingress is not Ingress.LOCAL):
-            # Over SMTP it is the client who is told: it still has the message.
-            return Verdict(reply=Reply.REJECT, text=_refusal_text(decision, services), log=log)
-        # Postfix would tell the sender, whom sendmail(1) may have made up.
-        hold = decision.rule
+        # Over SMTP it is the client who is told: it still has the message.
+        return Verdict(reply=Reply.REJECT, text=_refusal_text(decision, services), log=log)
     # The last two are for our users, not for others.
     delete = (
         (TAG_HEADER, message.tags),

@@ -21,7 +21,9 @@ from deliverypools.core.settings.values import (
 
 LARGEST_SIZE_BYTES: Final = 1_000_000_000
 LARGEST_SCORE: Final = 100_000
-OTHER_OUTCOMES: Final = ("hold", "reject")
+HOLD: Final = "hold"
+REJECT: Final = "reject"
+OTHER_OUTCOMES: Final = (HOLD, REJECT)
 """What a score may lead to beside a pool."""
 
 _SIZE: Final = re.compile(r"([0-9]{1,12})\s*(B|kB|KB|MB)")
