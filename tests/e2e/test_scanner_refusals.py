@@ -17,7 +17,7 @@ from mailing import (
     submit,
 )
 
-from deliverypools.lab.lab import Lab
+from deliverypools.lab.lab import TRUSTED_CLIENT, Lab
 from deliverypools.lab.scanners import EICAR, ClamdServer
 from deliverypools.lab.site import Site
 from deliverypools.lab.waiting import wait_until
@@ -167,4 +167,32 @@ def test_express_tells_the_client():
         )
         assert result.code == 550
         assert "found to hold malware. If that is wrong, ask postmaster@example.org" in result.text
+        assert lab.messages == []
+
+
+def test_a_copy_for_an_auditor_outside_is_not_refused_itself():
+    policy = {"name": "default", "bcc_suspicious_mail": ["audit@example.net"]}
+    with running(settings={"outbound_policies": [policy]}) as lab, ClamdServer(network=lab.network) as clamd:
+        lab.write_settings({"outbound_policies": [policy], "spam": {"clamd": clamd.address, "malware": "reject"}})
+        lab.restart_milter()
+        submit(lab, fresh(), mail(body=INFECTED))
+        copy = arrived(lab, "audit@example.net")
+        assert copy.source_address in HIGH_RISK
+        assert EICAR in copy.data.decode()
+
+
+def test_who_sends_without_a_ticket_is_not_told_but_postmaster():
+    with running() as lab, ClamdServer(network=lab.network) as clamd:
+        lab.write_settings({"spam": {"clamd": clamd.address, "malware": "reject"}})
+        lab.restart_milter()
+        victim = fresh()
+        lab.postfix.set_main({"smtpd_milters": "", "non_smtpd_milters": ""})
+        result = lab.send(victim, fresh(), mail(victim, body=INFECTED), client_address=TRUSTED_CLIENT)
+        assert result.accepted
+        wait_until(
+            lambda: any(REFUSED in said_in(message) for message in lab.mailbox("postmaster")),
+            timeout_seconds=30,
+            what="notice to postmaster",
+        )
+        lab.wait_until_queue_is_empty()
         assert lab.messages == []

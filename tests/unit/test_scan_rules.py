@@ -142,6 +142,13 @@ class TestMalware:
         decision = classify(scanned(silent("clamd"), rspamd("spam", 9.0), spamd("ham", 0.0)), settings)
         assert (decision.pool, decision.rule) == (None, UNDECIDED)
 
+    def test_what_is_held_anyway_does_not_wait(self):
+        policy = {"name": "default", "restricted_mail": "hold"}
+        settings = site(spam={"clamd": CLAMD, "malware": "reject"}, outbound_policies=[policy])
+        restricted = Finding(Answer.YES, "alice is restricted")
+        decision = classify(scanned(silent("clamd"), account_restricted=restricted), settings)
+        assert (decision.rule, decision.hold) == ("restricted_sender", True)
+
     def test_what_leaves_by_high_risk_anyway_does_not_wait(self):
         decision = classify(scanned(silent("clamd"), rspamd("spam", 9.0), spamd("ham", 0.0)), site(spam=ALL))
         assert (decision.pool, decision.rule) == ("high-risk", "spam")

@@ -289,6 +289,13 @@ class TestWhyNot:
     def test_not_where_there_is_no_scanner(self):
         assert why_not_scanned(message(size_bytes=10**9), scanning(scan="forwarded")) == ()
 
+    def test_alerts_and_copies_of_ours_are_never_scanned(self):
+        ours = origin(ingress=Ingress.LOCAL, account="", envelope_sender="")
+        settings = scanning(**ALL, malware="reject")
+        assert to_be_asked(list(Scanner), message(origin=ours, envelope_sender=""), settings) == ()
+        theirs = origin(ingress=Ingress.LOCAL, account="uid:33", envelope_sender="")
+        assert to_be_asked([Scanner.CLAMD], message(origin=theirs, envelope_sender=""), settings) == (Scanner.CLAMD,)
+
     def test_what_this_postfix_has_made_is_never_scanned(self):
         facts = message(origin=origin(ingress=Ingress.BOUNCE), envelope_sender="")
         assert to_be_asked(list(Scanner), facts, scanning(**ALL, malware="reject")) == ()

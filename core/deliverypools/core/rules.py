@@ -158,7 +158,8 @@ def classify(facts: MessageFacts, settings: Settings) -> Decision:
         elif isinstance(outcome, NotAsked):
             not_asked.append(rule_name(rule))
         elif isinstance(outcome, Match):
-            if all(pool == outcome.pool for missing in unknown for pool in missing.pools):
+            # What is held does not leave, whatever else may turn out.
+            if outcome.hold or all(pool == outcome.pool for missing in unknown for pool in missing.pools):
                 return Decision(
                     outcome.pool,
                     rule_name(rule),

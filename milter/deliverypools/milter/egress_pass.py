@@ -23,7 +23,7 @@ from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.egress_accounts import SentOn, restricted_here, sent_on_by, with_count
 from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
-from deliverypools.milter.settling import recorded, verdict_of, with_undecided_on_record
+from deliverypools.milter.settling import in_the_end, recorded, verdict_of, with_undecided_on_record
 from deliverypools.milter.verdict import Reply, Verdict
 
 EGRESS = "EGRESS"
@@ -55,10 +55,11 @@ def egress_pass(
     facts = _facts(
         message, connection, ticket, sent_on, problem=problem, sender_domain=sender_domain, services=services
     )
-    decision = decide(facts, message, connection, services, services.settings.spam.timeout_seconds)
-    if decision.pool is not None:
+    decided = decide(facts, message, connection, services, services.settings.spam.timeout_seconds)
+    decision = decided
+    if decided.pool is not None:
         decision = recorded(
-            decision,
+            decided,
             message,
             connection,
             ticket.origin,
@@ -67,7 +68,7 @@ def egress_pass(
             services=services,
         )
     if decision.pool is None and not services.settings.shadow:
-        decision = after_waiting(decision, _waited(ticket, services), services.settings)
+        decision = in_the_end(decision, decided, _waited(ticket, services), services.settings)
         decision = with_undecided_on_record(
             decision, message, connection, ticket.origin, log_name=EGRESS_PASS, services=services
         )
@@ -78,7 +79,7 @@ def egress_pass(
         verdict,
         new_sender=_new_sender(facts, decision, message, services),
         returns_header_only=decision.refusal is not None and decision.rule in ABOUT_CONTENT,
-        notify_of_failure=_to_be_told_of(facts, decision, message, services),
+        notify_of_failure=() if services.settings.shadow else _to_be_told_of(facts, decision, message, ticket),
     )
     fresh = dataclasses.replace(
         ticket,
@@ -150,7 +151,7 @@ def _mailing_list(
 
 def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services) -> str:
     """Return the envelope sender that replaces the message's, "" if that stays."""
-    if services.settings.shadow or facts.origin is None:
+    if services.settings.shadow:
         return ""
     match decision.refusal:
         case Refusal.TO_SENDER:
@@ -159,7 +160,7 @@ def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessa
             return facts.forwarded_by
         case Refusal.TO_POSTMASTER:
             return f"postmaster@{services.settings.accepted_domains[0]}"
-    if is_rewritten_already(message.envelope_sender, facts.origin, services.rewriter):
+    if facts.origin is None or is_rewritten_already(message.envelope_sender, facts.origin, services.rewriter):
         return ""
     # What could not be decided in time leaves as it came.
     sender = facts.envelope_sender if decision.rule == UNDECIDED else leaving_sender(facts, services.settings)
@@ -167,15 +168,16 @@ def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessa
 
 
 def _to_be_told_of(
-    facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services
+    facts: MessageFacts, decision: Decision, message: CollectedMessage, ticket: Ticket
 ) -> tuple[str, ...]:
-    """Return the recipients for whom silence was asked, and who are in the notice all the same.
+    """Return the recipients for whom silence was asked, and who are in the notice of a refusal all the same.
 
     Not those that Postfix has added beside others: the notice is about these, and tells nobody of an archive.
     """
-    if decision.refusal is None or services.settings.shadow:
+    if decision.refusal is None or 0 < facts.archive_copies < len(facts.recipients):
         return ()
-    return () if 0 < facts.archive_copies < len(facts.recipients) else message.silent_recipients
+    asked = tuple(filter(ticket.accepted_recipient, message.silent_recipients)) if ticket.asks_for_silence else ()
+    return asked or message.silent_recipients
 
 
 def failed_pass(message: CollectedMessage, connection: Connection, services: Services) -> Verdict:

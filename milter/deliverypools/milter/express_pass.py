@@ -16,7 +16,6 @@ from deliverypools.core.facts import Finding, Ingress, MessageFacts, Origin
 from deliverypools.core.limits import Charge, charge_for
 from deliverypools.core.received import date_of
 from deliverypools.core.records import EXPRESS_PASS
-from deliverypools.core.rules import after_waiting
 from deliverypools.milter.accounting import (
     account_behind,
     commit,
@@ -37,7 +36,7 @@ from deliverypools.milter.first_pass import (
 )
 from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
-from deliverypools.milter.settling import recorded, verdict_of, with_undecided_on_record
+from deliverypools.milter.settling import in_the_end, recorded, verdict_of, with_undecided_on_record
 from deliverypools.milter.verdict import Reply, Verdict
 
 _logger = logging.getLogger(__name__)
@@ -86,12 +85,13 @@ def express_pass(
     if origin.ingress is Ingress.LOCAL and decision.refusal not in (None, Refusal.TO_SENDER):
         # Postfix would tell the sender, whom sendmail(1) may have made up.
         decision = dataclasses.replace(decision, refusal=None, hold=True)
+    decided = decision
     if decision.pool is not None:
         decision = recorded(
             decision, message, connection, origin, log_name=EXPRESS_PASS, once=message.queue_id, services=services
         )
     if decision.pool is None and not services.settings.shadow:
-        decision = after_waiting(decision, _waited(message, services), services.settings)
+        decision = in_the_end(decision, decided, _waited(message, services), services.settings)
         decision = with_undecided_on_record(
             decision, message, connection, origin, log_name=EXPRESS_PASS, services=services
         )

@@ -20,6 +20,8 @@ from deliverypools.core.dns_lists import HEADER as LIST_HEADER
 from deliverypools.core.dsn.was_it_ours import HEADER as DSN_HEADER
 from deliverypools.core.facts import Ingress, Origin, fit_for_reply, printable
 from deliverypools.core.records import EGRESS_PASS
+from deliverypools.core.rules import after_waiting
+from deliverypools.core.settings import Settings
 from deliverypools.milter.accounting import account_behind, note_spam
 from deliverypools.milter.collector import TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.copying import keep_copy
@@ -57,6 +59,15 @@ def recorded(
         _logger.error("%s: not on record: %s", message.queue_id, error)
         return Decision(None, UNDECIDED, ("the state could not be written",))
     return decision
+
+
+def in_the_end(decision: Decision, decided: Decision, waited_seconds: float | None, settings: Settings) -> Decision:
+    """Return the decision of a message that has waited so long; `decided` is what was to be put on record.
+
+    What is not to leave does not leave, on record or not.
+    """
+    late = after_waiting(decision, waited_seconds, settings)
+    return decided if late.pool is not None and (decided.refusal or decided.hold) else late
 
 
 def with_undecided_on_record(

@@ -59,8 +59,8 @@ def reason_to_leave_out(facts: MessageFacts, settings: Settings) -> str:
     One of unknown origin can be of either kind.
     """
     origin = facts.origin
-    if origin is not None and origin.ingress is Ingress.BOUNCE:
-        return "made by this Postfix"
+    if origin is not None and (origin.ingress is Ingress.BOUNCE or _is_own_notice(facts, origin)):
+        return "made on this host"
     if origin is not None and settings.spam.scan != "both":
         is_forwarded = _is_forwarded(facts, origin, settings)
         if is_forwarded is not (settings.spam.scan == "forwarded"):
@@ -72,6 +72,11 @@ def reason_to_leave_out(facts: MessageFacts, settings: Settings) -> str:
 def reason_to_skip(facts: MessageFacts, settings: Settings) -> str:
     """Return which entry of `[[spam.skip]]` is for a message, "" if none is."""
     return next((reason for skip in settings.spam.skip if (reason := _skipped_by(skip, facts))), "")
+
+
+def _is_own_notice(facts: MessageFacts, origin: Origin) -> bool:
+    """Tell whether it is an alert or a copy of suspicious mail: of sendmail(1) mail, what nobody is charged for."""
+    return origin.ingress is Ingress.LOCAL and not origin.account and facts.has_null_sender
 
 
 def _is_forwarded(facts: MessageFacts, origin: Origin, settings: Settings) -> bool:
