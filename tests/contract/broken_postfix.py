@@ -3,6 +3,8 @@
 from good_postfix import HOLD, REFUSED, REINJECT, TAG_CHECKS
 from postfix_files import OURS, Change
 
+SLOW = "slow unix - - y - - smtp\n"
+"""An SMTP client that a site made for itself."""
 LISTENER = "127.0.0.1:10027/inet"
 
 
@@ -60,6 +62,14 @@ BROKEN = {
         ),
         set(),
     ),
+    "transport_map_to_this_machine": (
+        "hop",
+        Change(
+            main={"transport_maps": "inline:{intern.example=stunnel:[127.0.0.1]:2525}"},
+            master="stunnel unix - - y - - smtp\n",
+        ),
+        set(),
+    ),
     "transport_map_leads_nowhere": (
         "hop",
         Change(main={"transport_maps": "inline:{a.example=smtp:, b.example=slwo:, c.example=:[gw.example]}"}),
@@ -67,6 +77,22 @@ BROKEN = {
     ),
     "transport_map_names_a_pool": ("hop", Change(main={"transport_maps": "inline:{a.example=pool-normal:}"}), set()),
     "local_route_leads_nowhere": ("hop", Change(main={"virtual_transport": "smtp:[10.0.0.5]"}), set()),
+    "local_route_round_the_hop": (
+        "hop",
+        Change(main={"fallback_transport": "slow:[mx.other.example]"}, master=SLOW),
+        set(),
+    ),
+    "content_filter_round_the_decision": ("hop", Change(main={"content_filter": "slow:"}, master=SLOW), set()),
+    "content_filter_on_another_host": (
+        "hop",
+        Change(main={"content_filter": "slow:[scanner.example]:10024"}, master=SLOW),
+        set(),
+    ),
+    "probe_leaves_by_no_pool": (
+        "hop",
+        Change(main={"address_verify_transport_maps": "inline:{a.example=slow:}"}, master=SLOW),
+        set(),
+    ),
     "smarthost_not_followed": (
         "hop",
         Change(main={"relayhost": "[198.51.100.25]", "default_filter_nexthop": ""}),
@@ -292,63 +318,6 @@ BROKEN = {
     "proxy_hides_the_client": ("hop", Change(options={"smtp/inet": {"smtpd_proxy_filter": "127.0.0.1:10024"}}), set()),
     # ---- tables
     "table_missing": ("hop", Change(main={"transport_maps": "texthash:{config}/no-such-file"}), set()),
+    "table_fails": ("hop", Change(main={"transport_maps": "inline:{a.example}"}), set()),
     "table_asked_elsewhere": ("hop", Change(main={"transport_maps": "tcp:127.0.0.1:9"}), set()),
-}
-
-
-MORE = {
-    "a site's recipient restrictions on the listener": (
-        "hop",
-        Change(options={LISTENER: {"smtpd_recipient_restrictions": "reject_unverified_recipient"}}),
-        "listener_refuses_mail",
-    ),
-    "the default error limit on the listener": (
-        "hop",
-        Change(options={LISTENER: {"smtpd_hard_error_limit": None}}),
-        "listener_changes_mail",
-    ),
-    "express: no rules for the tag behind sendmail(1)": (
-        "express",
-        Change(options={"cleanup-pickup/unix": {"milter_header_checks": ""}}),
-        "tag_not_looked_at",
-    ),
-    "no_milters on one service": (
-        "hop",
-        Change(options={"submission/inet": {"receive_override_options": "no_milters"}}),
-        "milter_missing",
-    ),
-    "the default transport of the express profile is the normal pool": (
-        "express",
-        Change(main={"default_transport": "pool-normal"}),
-        "default_route_misses_the_decision",
-    ),
-    "REDIRECT in an access table": (
-        "hop",
-        Change(
-            main={
-                "smtpd_recipient_restrictions": "check_recipient_access inline:{{a@b.example = REDIRECT c@b.example}}"
-            }
-        ),
-        "action_that_reroutes",
-    ),
-    "a smarthost by transport_maps, in a regular expression table": (
-        "hop",
-        Change(main={"transport_maps": "regexp:{config}/t"}, files={"t": "/./ relay:[smarthost.example]\n"}),
-        "transport_map_leads_nowhere",
-    ),
-    "a table of the pools' transports that is not there": (
-        "hop",
-        Change(options={"pool-relay/unix": {"smtp_header_checks": "regexp:/nonexistent"}}),
-        "table_missing",
-    ),
-    "HOLD in the express profile": (
-        "express",
-        Change(main={"body_checks": "regexp:{config}/b"}, files={"b": "/virus/ HOLD\n"}),
-        "action_that_reroutes",
-    ),
-    "a content filter by the tripwire": (
-        "hop",
-        Change(options={"smtp/inet": {"content_filter": "smtp:[127.0.0.1]:10024"}}),
-        "local_route_leads_nowhere",
-    ),
 }

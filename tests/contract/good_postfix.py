@@ -142,4 +142,66 @@ GOOD = {
         "hop",
         Change(main={"mynetworks": "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128"}),
     ),
+    "domains, networks and trusted hosts in files": (
+        "hop",
+        Change(
+            main={"mydestination": "{config}/d, localhost", "mynetworks": "{config}/n"},
+            files={"d": "# ours\nexample.org, localhost.localdomain\n", "n": "127.0.0.0/8 # here\n[::1]/128\n"},
+        ),
+    ),
+    "mailboxes behind a client of the site on this machine, and on a server of ours": (
+        "hop",
+        Change(
+            main={"virtual_transport": "mailboxes:[127.0.0.1]:24", "fallback_transport": "internal:[10.0.0.5]"},
+            master="mailboxes unix - - y - - smtp\n",
+        ),
+    ),
+    "restriction classes, tables in braces, tabs": (
+        "hop",
+        Change(
+            main={
+                "smtpd_restriction_classes": "partner",
+                "partner": "check_sender_access { texthash:{config}/a }, permit",
+                "smtpd_recipient_restrictions": "check_client_access cidr:{config}/c,"
+                " check_helo_access static:{REJECT no}",
+                "header_checks": "regexp:{config}/h",
+            },
+            files={
+                "a": "a@example.org\tREJECT\tFILTER slow:\n",
+                "c": "192.0.2.0/24\tpartner\n",
+                "h": "/^X-Mailer: evil/i\tFILTER\tdiscard:\n/^X-Old:/\tIGNORE\n",
+            },
+        ),
+    ),
+    "a content filter by pipe(8), or by LMTP": (
+        "hop",
+        Change(
+            main={"content_filter": "lmtp-scan:[127.0.0.1]:10024"},
+            master="spamassassin unix - n n - - pipe\n  user=nobody argv=/usr/bin/spamc ${recipient}\n"
+            "lmtp-scan unix - - y - 2 lmtp\n" + REINJECT,
+            options={"smtp/inet": {"content_filter": "spamassassin"}},
+        ),
+    ),
+    "the routes of probes named once more": (
+        "hop",
+        Change(
+            main={
+                "address_verify_transport_maps": "inline:{intern.example=internal:[10.0.0.5], a.example=pool-relay:}",
+                "address_verify_local_transport": "local:",
+            }
+        ),
+    ),
+    "express: overrides that change nothing": (
+        "express",
+        Change(options={"submission/inet": {"receive_override_options": "no_address_mappings"}}),
+    ),
+    "the tags' table with tabs": (
+        "express",
+        Change(
+            files={
+                "delivery-pools/tag_checks": "".join(TAG_CHECKS.values()).replace(" FILTER ", "\tFILTER\t")
+                + HOLD.replace(" HOLD ", "\tHOLD\t")
+            }
+        ),
+    ),
 }

@@ -134,7 +134,23 @@ def test_the_journal(tmp_path, monkeypatch):
     a_journalctl(tmp_path, monkeypatch, "echo one; echo two")
     assert list(journal_lines(1234.5)) == ["one", "two"]
     arguments = (tmp_path / "arguments").read_text().split()
-    assert {"--output=short-unix", "--since=@1234", "SYSLOG_FACILITY=2"} <= set(arguments)
+    assert {"--output=short-unix", "--since=@1234", "--all", "SYSLOG_FACILITY=2"} <= set(arguments)
+
+
+def test_the_journal_is_asked_for_the_milter_too(tmp_path, monkeypatch):
+    a_journalctl(tmp_path, monkeypatch, "")
+    assert list(journal_lines(0.0)) == []
+    matches = (tmp_path / "arguments").read_text().partition("SYSLOG_")[2].split(" + ")
+    assert [len(match.split()) for match in matches] == [1, 3, 1]
+    assert "SYSLOG_IDENTIFIER=delivery-pools" in matches[1].split()
+    assert matches[2].strip() == "_SYSTEMD_UNIT=delivery-pools-milter.service"
+
+
+def test_a_log_that_cannot_be_read_has_its_place_in_the_order(log, tmp_path):
+    names = [log(b"1\n"), log(b"\x1f\x8bx", "cut.gz"), str(tmp_path / "circle"), str(tmp_path / ("n" * 300))]
+    Path(names[2]).symlink_to(names[2])
+    assert oldest_first(names, float)[0] == names[0]
+    assert sorted(oldest_first(names, float)) == sorted(names)
 
 
 def test_a_journal_that_cannot_be_read_to_its_end_is_an_error(tmp_path, monkeypatch):

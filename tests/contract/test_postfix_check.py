@@ -7,7 +7,8 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from broken_postfix import BROKEN, MORE
+from broken_postfix import BROKEN
+from further_broken_postfix import MORE
 from good_postfix import GOOD, HOLD, REFUSED, TAG_CHECKS
 from postfix_files import Change, findings, settings_of, write
 
@@ -23,7 +24,7 @@ def test_good_configuration_is_not_blamed(tmp_path, profile, change):
     assert [(one.check, one.found) for one in findings(tmp_path / "etc", profile, change)] == []
 
 
-TESTED_ELSEWHERE = {"pool_address_unused", "postfix_too_old", "table_not_read"}
+TESTED_ELSEWHERE = {"pool_address_unused", "postfix_too_old", "table_not_read", "table_too_large"}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -71,14 +72,15 @@ class TestUnreadable:
         (tmp_path / "folder").mkdir()
         change = Change(main={"transport_maps": f"regexp:{tmp_path}/folder"})
         (found,) = findings(tmp_path / "etc", "hop", change)
-        assert (found.check, found.severity) == ("table_not_read", Severity.WARNING)
+        assert (found.check, found.severity) == ("table_fails", Severity.WARNING)
+        assert "root" not in found.remedy
         assert "transport_map_round_the_hop" in found.found
 
     def test_tag_checks_that_cannot_be_read_are_not_judged(self, tmp_path):
         (tmp_path / "folder").mkdir()
         change = Change(options={"cleanup-egress/unix": {"milter_header_checks": f"texthash:{tmp_path}/folder"}})
         (found,) = findings(tmp_path / "etc", "hop", change)
-        assert found.check == "table_not_read"
+        assert found.check == "table_fails"
         assert "tag_without_its_transport" in found.found
 
     def test_another_user_is_told_what_is_missing(self, tmp_path):
@@ -104,6 +106,7 @@ class TestUnreadable:
         found = examine(Site(reader.read(settings), settings))
         assert [one.check for one in found] == ["table_not_read"]
         assert "Permission denied" in found[0].found
+        assert "root" in found[0].remedy
 
     def test_no_configuration_there(self, tmp_path):
         with pytest.raises(PostfixUnreadable, match="No such file or directory"):
@@ -131,7 +134,7 @@ class TestUnreadable:
             files={"t": "".join(f"host{number}.example local:\n" for number in range(10_000))},
         )
         (found,) = findings(tmp_path / "etc", "hop", change)
-        assert found.check == "table_not_read"
+        assert found.check == "table_too_large"
         assert "only its beginning was examined" in found.found
 
 

@@ -28,7 +28,7 @@ def audit(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
         capsys.readouterr()
         status = main(["audit", "--json", "--config", str(lab.settings_file), str(lab.postfix.log_file)])
         report: dict[str, Any] = json.loads(capsys.readouterr().out)
-        assert status == (1 if report["failures"] else 0)
+        assert status == (1 if report["failures"] or report["problem"] else 0)
         return report
 
     def audit(lab: Lab, *, queue_is_empty: bool = True) -> dict[str, Any]:
@@ -36,7 +36,9 @@ def audit(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
             lab.wait_until_queue_is_empty()
             # A queue file is gone before that is in the log.
             wait_until(lambda: audit_now(lab)["without_end"] == 0, timeout_seconds=10, what="end of all queue files")
-        return audit_now(lab)
+        report = audit_now(lab)
+        assert report["problem"] == ""
+        return report
 
     return audit
 

@@ -84,6 +84,8 @@ def test_hostile_lines_cost_no_more_than_others():
         "to=<" + '"a' * 30_000,
         "to=<a>, relay=" + "[" * 65_536,
         "to=<a>, relay=" + "a[" * 30_000 + ", delay=1, delays=1, dsn=2.0.0, status=sent (x",
+        "to=<a>, relay=x, delay=1, delays=1, " + "tls=x, " * 9000,
+        "to=<a>, relay=x, delay=1, delays=1, tls=" + "x" * 65_536,
         "uid=1 from=<" + '"\\"' * 20_000,
         "filter: header X-Delivery-Pool:" + " " * 65_536,
         "1 - - [" * 10_000,
@@ -92,6 +94,15 @@ def test_hostile_lines_cost_no_more_than_others():
     for bomb in bombs:
         for program in sorted(lines.DELIVERY_PROGRAMS | {"cleanup", "pickup", "qmgr"}):
             audit.add(read_line(f"{HEAD} postfix/{program}[1]: {QUEUE_ID}: {bomb}", TIMES))
-    for start in ("<1>" * 20_000, "Nov 22 " * 9000, f"{HEAD} " * 3000, f"{HEAD} " + "x" * 65_536, "9" * 65_536):
+    for start in (
+        "<1>" * 20_000,
+        "Nov 22 " * 9000,
+        f"{HEAD} " * 3000,
+        f"{HEAD} " + "x" * 65_536,
+        "9" * 65_536,
+        "Nov 22 13:00:00" + " " * 65_536,
+        ": to=<" * 9000,
+        f"{HEAD} a.b" * 5000,
+    ):
         audit.add(read_line(start, TIMES))
-    assert audit.counts.lines == len(bombs) * 10 + 5
+    assert audit.counts.lines == len(bombs) * 10 + 8

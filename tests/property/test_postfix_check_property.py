@@ -6,10 +6,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deliverypools.core.postfix_check.configuration import Entry, PostfixConfiguration, Service, Table
+from deliverypools.core.postfix_check.configuration import (
+    Entry,
+    PostfixConfiguration,
+    Service,
+    Table,
+    Unread,
+    is_on_this_machine,
+)
 from deliverypools.core.postfix_check.examine import CHECKS, examine
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import client_of, route_of, split_list, table_specs
+from deliverypools.core.postfix_check.syntax import action_of, client_of, route_of, split_list, table_specs
 from deliverypools.core.postfix_check.tables import pattern_entries, tables_to_ask, tables_to_list
 from deliverypools.core.settings import built_in_defaults
 
@@ -23,6 +30,8 @@ PARAMETERS = (
         "milter_header_checks",
         "relayhost",
     ),
+    *("address_verify_transport_maps", "fallback_transport", "mailbox_transport_maps", "smtpd_restriction_classes"),
+    *("always_bcc", "receive_override_options", "virtual_transport", "smtpd_client_restrictions"),
     *(
         "smtpd_sender_restrictions",
         "recipient_canonical_maps",
@@ -61,19 +70,22 @@ SERVICES = st.builds(
     ),
     type=st.sampled_from(["inet", "unix", "pass"]),
     chroot=st.sampled_from("yn-"),
-    command=st.sampled_from(["smtpd", "smtp", "lmtp", "cleanup", "pickup", "bounce", "pipe"]),
+    command=st.sampled_from(
+        ["trivial-rewrite", "local", "smtpd", "smtp", "lmtp", "cleanup", "pickup", "bounce", "pipe"]
+    ),
     options=OPTIONS,
 )
 TABLES = st.builds(
     Table,
     entries=st.lists(st.builds(Entry, key=VALUES, value=VALUES), max_size=4).map(tuple),
     problem=st.text(max_size=5),
+    unread=st.sampled_from(Unread),
 )
 CONFIGURATIONS = st.builds(
     PostfixConfiguration,
     parameters=OPTIONS,
     services=st.lists(SERVICES, max_size=6).map(tuple),
-    tables=st.dictionaries(st.sampled_from(["regexp:/a", "socketmap:x"]), TABLES),
+    tables=st.dictionaries(st.sampled_from(["regexp:/a", "socketmap:x", "file:/"]), TABLES),
     answers=st.dictionaries(st.tuples(st.just("regexp:/a"), st.just("X-Delivery-Pool: normal")), VALUES),
     warnings=st.lists(st.text(min_size=1, max_size=20), max_size=2).map(tuple),
 )
@@ -100,12 +112,15 @@ def test_no_value_breaks_a_reader(text):
     assert without_separators("".join(split_list(text))) == without_separators(text)
     client_of(text)
     route_of(text)
+    is_on_this_machine(text)
+    action_of(text)
     table_specs(text)
-    list(pattern_entries(text))
+    for kind in ("regexp", "cidr"):
+        list(pattern_entries(text, kind))
 
 
 @pytest.mark.parametrize("text", ["{" * 65536, "pipemap:{" * 8192, "/\\" * 32768, "a," * 32768, "proxy:" * 11000])
 def test_64_kb_of_hostile_text_are_read(text):
     assert len(split_list(text)) <= len(text)
     assert len(table_specs(text)) <= len(text)
-    assert len(list(pattern_entries(text))) <= 1
+    assert all(len(list(pattern_entries(text, kind))) <= 1 for kind in ("regexp", "cidr"))

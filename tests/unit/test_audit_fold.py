@@ -3,7 +3,7 @@
 import pytest
 from audit_lines import NOW, QUEUE_ID, begun, delivery, line, removed, tagged, times
 
-from deliverypools.core.audit.findings import MEANINGS, UNKNOWN, Kind
+from deliverypools.core.audit.findings import MEANINGS, UNKNOWN, Counts, Kind
 from deliverypools.core.audit.fold import OTHERS, Audit
 from deliverypools.core.audit.lines import read_line
 from deliverypools.core.audit.transports import Surroundings
@@ -33,12 +33,13 @@ def row(pool="normal", **changes):
     return DecisionRecord(**usual | changes)
 
 
-def audited(log, *rows, recorded_since=LONG_AGO, most_open=100, most_findings=100, **site):
+def audited(log, *rows, recorded_since=LONG_AGO, since=0.0, most_open=100, most_findings=100, **site):
     """Fold lines; `rows` are the decision log."""
     audit = Audit(
         Surroundings(pools=POOLS, **site),
         lambda queue_id: [one for one in rows if one.queue_id == queue_id],
         recorded_since,
+        since=since,
         most_open=most_open,
         most_findings=most_findings,
     )
@@ -238,6 +239,58 @@ def test_a_requeued_message_with_short_ids_keeps_a_decision_of_long_ago():
 def test_what_delivery_agents_say_and_is_not_understood_is_a_failure():
     audit = audited([line("postfix/pool-normal/smtp", f"{QUEUE_ID}: to=<a, relay=")], row())
     assert kinds(audit) == [Kind.UNREADABLE]
+
+
+EARLIER = "2026-11-22T12:00:00Z"
+CUT = NOW - 1800
+
+
+def test_since_leaves_out_deliveries_and_counts():
+    log = [
+        begun(when=EARLIER),
+        by("pool-relay/smtp", when=EARLIER),
+        line("postfix/smtp", f"{QUEUE_ID}: to=<a, relay=", when=EARLIER),
+        line("postfix/cleanup", f"{QUEUE_ID}: milter-hold: END-OF-MESSAGE from x", when=EARLIER),
+        line("postfix/pickup", f"4jXRH73GqlzJs3y: uid=102 from=<a@b.example> orig_id={QUEUE_ID}", when=EARLIER),
+    ]
+    audit = audited(log, row(), since=CUT)
+    assert (audit.findings, audit.counts, audit.open_now) == ([], Counts(), 1)
+
+
+def test_since_remembers_what_a_message_was_before_it_was_requeued():
+    second = "4jXRH73GqlzJs3y"
+    log = [
+        line("postfix/pickup", f"{second}: uid=102 from=<a@b.example> orig_id={QUEUE_ID}", when=EARLIER),
+        begun(second, when=EARLIER),
+        by("pool-normal/smtp", queue_id=second, status="deferred", when=EARLIER),
+        by("pool-normal/smtp", queue_id=second),
+    ]
+    audit = audited(log, row(), is_express=True, since=CUT)
+    assert (kinds(audit), audit.counts.pools["normal"].statuses) == ([], {"sent": 1})
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ([tagged("normal", when=EARLIER)], [Kind.ROW_LOST]),
+        ([tagged("normal", when=EARLIER), removed(when=EARLIER)], [Kind.NO_DECISION]),
+        ([tagged("normal", when=EARLIER), by("pool-normal/smtp", when=EARLIER), begun()], [Kind.NO_DECISION]),
+        ([begun(when=EARLIER)], [Kind.BEFORE_DECISION_LOG]),
+        ([line("delivery-pools", f"{QUEUE_ID}: pass=egress pool=normal rule=x", when=EARLIER)], []),
+    ],
+    ids=["tagged", "removed", "id used again", "begun", "decided"],
+)
+def test_since_remembers_queue_files(before, expected):
+    recorded_since = CUT if expected == [Kind.BEFORE_DECISION_LOG] else LONG_AGO
+    assert kinds(audited([*before, by("pool-normal/smtp")], since=CUT, recorded_since=recorded_since)) == expected
+
+
+def test_what_looks_like_a_delivery_is_counted_with_an_example():
+    text = f"\x1b[31m {QUEUE_ID}: to=<a@b.example>, status=sent ("
+    counts = audited([text + "x" * 1000, "second: to=<a>, status=sent"], since=CUT).counts
+    assert (counts.lines, counts.headless, counts.not_understood, counts.of_postfix) == (2, 2, 0, 0)
+    assert counts.headless_example.startswith(f"?[31m {QUEUE_ID}: to=<a@b.example>")
+    assert len(counts.headless_example) == 200
 
 
 def test_memory_is_bounded_and_that_is_said():

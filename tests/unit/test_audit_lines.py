@@ -26,11 +26,64 @@ FORGED = "relay=x[198.51.100.99]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, status=
         "1795352400.000000 mx postfix/qmgr[123]:",
         "Nov 22 13:00:00 mx postfix-out/qmgr[123]:",
         "Nov 22 13:00:00 mx postfix/qmgr:",
+        "2026-11-22 13:00:00 mx postfix/qmgr[123]:",
+        "2026-11-22 14:00:00.123+01:00 mx postfix/qmgr[123]:",
+        "Nov 22 13:00:00.123000 mx postfix/qmgr[123]:",
+        "Nov 22 13:00:00  mx  postfix/qmgr[123]:",
+        "Nov 22 13:00:00 mx mail.info postfix/qmgr[123]:",
+        "Nov 22 13:00:00 mx postfix/qmgr[123]: [ID 197553 mail.info]",
+        "<22>1 2026-11-22T13:00:00Z mx postfix/qmgr 123 - - \ufeff",
     ],
 )
 @pytest.mark.parametrize("queue_id", [QUEUE_ID, "8F3A2C0D1E", "ABCDE1"])
 def test_every_form_of_a_line(head, queue_id):
-    assert read_line(f"{head} {queue_id}: removed", times()) == lines.Line(AT, "mx", True, lines.Removed(queue_id))
+    blank = "" if head.endswith("\ufeff") else " "
+    found = read_line(f"{head}{blank}{queue_id}: removed", times())
+    assert found == lines.Line(AT + (0.123 if ".123" in head else 0), "mx", True, lines.Removed(queue_id))
+
+
+@pytest.mark.parametrize("when", ["Nov 22 13:00:00", "2026-11-22T13:00:00Z"])
+@pytest.mark.parametrize("tag", ["postfix/qmgr[123]:", "postfix/qmgr:", "mail.info postfix/qmgr[123]:"])
+def test_a_line_without_a_host(when, tag):
+    found = read_line(f"{when} {tag} {QUEUE_ID}: removed", times())
+    assert (found.at, found.is_of_postfix, found.event) == (AT, True, lines.Removed(QUEUE_ID))
+
+
+def test_the_milter_in_the_journal():
+    text = f"1795352400.000000 mx delivery-pools[9]: {OURS} {QUEUE_ID}: pass=egress pool=relay rule=x reasons=y"
+    assert event(text) == lines.Decided(QUEUE_ID, "relay", "x", "relay")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Sun 2026-11-22 13:00:00 UTC mx postfix/smtp[123]: ",
+        "[123.456] mx postfix/smtp[123]: ",
+        "Nov 22 13:00:00 2026 mx postfix/smtp[123]: ",
+        "Nov 22 13:00:00 mx postfix/smtp[123]:",
+        "Nov 22 13:00:00     mx postfix/smtp[123]: ",
+        '{"MESSAGE": "',
+        "    MESSAGE=",
+        "\x1b[31m",
+        "",
+    ],
+)
+def test_what_looks_like_a_delivery_and_begins_as_no_line_of_a_log_is_told(head):
+    text = head + delivery().partition("]: ")[2]
+    assert read_line(text, times()) == lines.Line(None, "", False, lines.Headless(text))
+
+
+def test_words_of_a_logger_before_a_queue_id_hide_no_delivery():
+    text = delivery().replace("]: ", "]: [mail info] ")
+    assert event(text) == lines.Unreadable(QUEUE_ID, "postfix/pool-normal/smtp")
+
+
+def test_what_another_server_said_is_no_delivery():
+    text = (
+        f"{QUEUE_ID}: host x[192.0.2.1] said: 450 {QUEUE_ID}: to=<a@b.example>, {FORGED} (in reply to RCPT TO command)"
+    )
+    assert event(line("postfix/smtp", text)) is None
+    assert event(line("postfix/smtp", f"warning: x {QUEUE_ID}: to=<a@b.example>, {FORGED})")) is None
 
 
 @pytest.mark.parametrize(
@@ -81,12 +134,17 @@ def test_a_delivery():
          f'">, {FORGED}"@b.example', "none", "deferred"),
         (f'to=<"\\">, {FORGED}"@b.example>, relay=none, delay=1, delays=1/0/0/0, dsn=5.0.0, status=bounced (x)',
          f'"\\">, {FORGED}"@b.example', "none", "bounced"),
+        ("to=<a@b.example>, relay=h[192.0.2.1]:25, delay=1, delays=1/0/0, tls=dane/requiretls!, dsn=2.0.0, status=sent",
+         "a@b.example", "h[192.0.2.1]:25", "sent"),
+        ("to=<a@b.example>, relay=h[192.0.2.1]:25, delay=1, delays=1/0/0, tls=x, new=y, n=, dsn=2.0.0, status=sent (x)",
+         "a@b.example", "h[192.0.2.1]:25", "sent"),
         (f"to=<a@b.example>, relay=none, delay=1, delays=1/0/0/0, dsn=4.4.1, status=deferred (450 to=<c>, {FORGED}",
          "a@b.example", "none", "deferred"),
         (f'to=<a@b.example>, orig_to=<">, {FORGED}"@b>, relay=none, delay=1, delays=1, dsn=4.4.1, status=deferred (x)',
          "a@b.example", "none", "deferred"),
     ],
-    ids=["orig_to", "conn_use", "soft_bounce", "no recipient", "forged", "escaped", "forged reply", "forged orig_to"],
+    ids=["orig_to", "conn_use", "soft_bounce", "no recipient", "forged", "escaped", "tls", "unknown", "forged reply",
+         "forged orig_to"],
 )  # fmt: skip
 def test_fields_of_a_delivery(fields, recipient, relay, status):
     found = event(line("postfix/smtp", f"{QUEUE_ID}: {fields}"))
@@ -98,6 +156,10 @@ def test_fields_of_a_delivery(fields, recipient, relay, status):
     [
         "to=<a@b.example>, relay=",
         "to=<a@b.example",
+        "to=<a@b.example>, relay=none, delay=1, delays=1/0/0/0, new=a b, dsn=2.0.0, status=sent (x)",
+        "to=<a@b.example>, relay=none, delay=1, delays=1/0/0/0, new=a,b, dsn=2.0.0, status=sent (x)",
+        "to=<a@b.example>, relay=none, delay=1, delays=1/0/0/0, status=deferred, dsn=2.0.0, status=sent (x)",
+        "to=<a@b.example>, relay=none, delay=1, delays=1/0/0/0, " + "new=1, " * 9 + "dsn=2.0.0, status=sent (x)",
         'to=<"a@b.example>, relay=none, delay=1, delays=1/0/0/0, dsn=2.0.0, status=sent (x)',
         "to=<a<b@b.example>, relay=none, delay=1, delays=1/0/0/0, dsn=2.0.0, status=sent (x)",
     ],

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,6 +142,65 @@ def test_a_log_without_a_line_of_postfix_proves_nothing(run, config, state, log,
     answer = run("audit", "--config", config, log(*lines))
     assert (answer.status, "every delivery" in answer.out) == (1, False)
     assert f"nothing was audited: none of {len(lines)} lines is Postfix's" in answer.err
+
+
+@pytest.mark.parametrize("earlier", [[], [delivery(when="2020-01-01T00:00:00Z")]])
+def test_a_log_without_a_delivery_proves_nothing(run, config, state, log, earlier):
+    answer = run("audit", "--config", config, "--since", "1d", log(*earlier, begun(when=when())))
+    assert (answer.status, "every delivery" in answer.out) == (1, False)
+    assert "nothing was audited: none of 1 lines of Postfix is about a delivery" in answer.err
+
+
+def test_what_only_looks_like_a_delivery_is_a_problem(run, config, decide, log):
+    decide()
+    odd = delivery(when="Sun 2026-11-22 13:00:00 CET\x1b", recipient="x" * 400)
+    path = log(delivery(when=when()), odd, odd)
+    answer = run("audit", "--json", "--config", config, path)
+    (report,) = answer.json()
+    assert (answer.status, report["failures"], report["counts"]["headless"]) == (1, 0, 2)
+    assert report["problem"].startswith("2 lines look like deliveries")
+    assert "The first: Sun 2026-11-22 13:00:00 CET? mx postfix/pool-normal/smtp[123]: " in answer.err
+    assert len(answer.err) < 500
+    assert "every delivery" not in run("audit", "--config", config, path).out
+
+
+def test_logs_that_cannot_be_read_do_not_end_the_audit(run, config, decide, log, tmp_path):
+    decide()
+    head = "".join(f"{begun(when=when(n))}\n" for n in range(2000))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(head.encode())[:-200])
+    (tmp_path / "cut2.gz").write_bytes(gzip.compress(head.encode())[:12])
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "mail.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
+    names = ("cut.gz", "cut2.gz", "none", "circle", "mail.zst", "none/mail.log")
+    broken = [str(tmp_path / name) for name in names]
+    good = log(delivery("postfix/pool-relay/smtp", when=when()))
+    for logs in ([*broken, good], [good, *broken]):
+        answer = run("audit", "--json", "--config", config, *logs)
+        (report,) = answer.json()
+        assert (answer.status, report["by_kind"]) == (1, {"wrong_pool": 1})
+        assert all(f"{name}: " in report["problem"] for name in broken)
+        assert len(answer.err.splitlines()) == len(broken)
+
+
+def test_a_message_that_was_requeued_before_since(run, config, decide, log, tmp_path):
+    decide()
+    Path(config).write_text('profile = "express"\n' + SETTINGS.format(folder=tmp_path))
+    requeued = line("postfix/pickup", f"{OTHER}: uid=102 from=<> orig_id={QUEUE_ID}", when=when(7200))
+    path = log(requeued, delivery(queue_id=OTHER, when=when()))
+    assert run("audit", "--config", config, "--since", "1h", path).status == 0
+
+
+def test_the_journal_is_read_from_an_hour_before(run, config, decide, tmp_path, monkeypatch):
+    decide()
+    (tmp_path / "answer").write_text(delivery(when=when()) + "\n")
+    program = tmp_path / "journalctl"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\ncat {tmp_path}/answer\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert run("audit", "--config", config, "--journal", "--since", "2020-01-01").status == 0
+    assert "--since=@1577833200 " in (tmp_path / "arguments").read_text()
+    assert run("audit", "--config", config, "--journal").status == 0
+    assert "--since=@0 " in (tmp_path / "arguments").read_text()
 
 
 def test_a_log_that_ends_too_early_is_a_failure_with_what_was_found(run, config, decide, tmp_path):

@@ -2,9 +2,11 @@
 
 import pytest
 
+from deliverypools.core.postfix_check.configuration import is_on_this_machine
 from deliverypools.core.postfix_check.syntax import (
     Client,
     Route,
+    action_of,
     client_of,
     is_yes,
     route_of,
@@ -68,6 +70,8 @@ def test_route(text, route):
         ("hash:/a, proxy:hash:/b", ("hash:/a", "hash:/b")),
         ("proxy:proxy:ldap:/x", ("ldap:/x",)),
         ("pipemap:{regexp:/a, socketmap:unix:s:n}", ("regexp:/a", "socketmap:unix:s:n")),
+        ("{ texthash:/a }, { cidr:/b, { x = y } }", ("texthash:/a", "cidr:/b")),
+        ("{ never:closed", ()),
         ("unionmap:{pipemap:{hash:/a}, static:x}", ("hash:/a", "static:x")),
         ("inline:{a=b, {c = d e}}", ("inline:{a=b, {c = d e}}",)),
         ("example.org localhost", ()),
@@ -92,14 +96,60 @@ def test_booleans():
 @pytest.mark.parametrize(
     ("text", "entries"),
     [
+        ("/a b/i\tFILTER\tslow:\n", [("/a b/i", "FILTER\tslow:")]),
+        ("/a/\n\tREDIRECT x\n", [("/a/", "REDIRECT x")]),
+        ("IF/x/\n!  !/b/ \t OK\nendif\n", [("/b/", "OK")]),
+        ("if|x|\n:a b: HOLD\n", [(":a b:", "HOLD")]),
+        ("/form\x0cfeed/ HOLD\n", [("/form\x0cfeed/", "HOLD")]),
+        ("/^X:/\n", [("/^X:/", "")]),
+        ("!\n", [("", "")]),
         ("# comment\n\n/^X:/ IGNORE\n", [("/^X:/", "IGNORE")]),
         ("/^a/\n  REJECT\n  no\n", [("/^a/", "REJECT no")]),
         ("!/^a\\/b/i HOLD x\n", [("/^a\\/b/i", "HOLD x")]),
         ("if /^X/\n/a/ OK\nendif\nif !/b/\nendif /^X/\n", [("/a/", "OK")]),
         ("|a/b| FILTER smtp:\n", [("|a/b|", "FILTER smtp:")]),
-        ("127.0.0.0/8 DISABLE\n::1 OK\n[::1] OK\n", [("127.0.0.0/8", "DISABLE"), ("::1", "OK"), ("[::1]", "OK")]),
         ("/never closed REJECT\n", [("/never closed REJECT", "")]),
     ],
 )
 def test_patterns(text, entries):
-    assert [(entry.key, entry.value) for entry in pattern_entries(text)] == entries
+    assert [(entry.key, entry.value) for entry in pattern_entries(text, "pcre")] == entries
+
+
+def test_networks():
+    text = "127.0.0.0/8 DISABLE\n::1\tOK\n! [::1] \tOK x\nif 10.0.0.0/8\n10.0.0.1\nendif\n"
+    entries = [("127.0.0.0/8", "DISABLE"), ("::1", "OK"), ("[::1]", "OK x"), ("10.0.0.1", "")]
+    assert [(entry.key, entry.value) for entry in pattern_entries(text, "cidr")] == entries
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("filter\tslow:", ("FILTER", "slow:")),
+        ("HOLD", ("HOLD", "")),
+        ("REJECT  a b ", ("REJECT", "a b")),
+        ("", ("", "")),
+    ],
+)
+def test_action(text, action):
+    assert action_of(text) == action
+
+
+@pytest.mark.parametrize(
+    ("nexthop", "is_here"),
+    [
+        ("[127.0.0.1]:10024", True),
+        ("127.0.0.9:25", True),
+        ("[::1]", True),
+        ("[IPv6:::1]:10024", True),
+        ("::1", True),
+        ("inet:localhost:24", True),
+        ("unix:private/scan", True),
+        ("[127.0.0.1]:1, [10.0.0.5]:1", False),
+        ("[10.0.0.5]:10024", False),
+        ("localhost.example.net", False),
+        ("[never closed", False),
+        ("", False),
+    ],
+)
+def test_next_hop_on_this_machine(nexthop, is_here):
+    assert is_on_this_machine(nexthop) is is_here

@@ -24,7 +24,17 @@ MOST_LINE_BYTES: Final = 16_384
 STANDARD_INPUT: Final = "-"
 _MOST_HEAD_LINES: Final = 100
 _MOST_COMPLAINT_BYTES: Final = 2000
-_MAIL_FACILITY: Final = "SYSLOG_FACILITY=2"
+_JOURNAL_MATCHES: Final = (
+    "SYSLOG_FACILITY=2",
+    "+",
+    # What the milter writes has the facility "daemon" under systemd, and the name of the program that is started.
+    "SYSLOG_IDENTIFIER=delivery-pools",
+    "SYSLOG_IDENTIFIER=delivery-pools-milter",
+    "SYSLOG_IDENTIFIER=delivery-pools/milter",
+    "+",
+    "_SYSTEMD_UNIT=delivery-pools-milter.service",
+)
+"""Of the facility "mail", or the milter's. Matches of one field are alternatives, too: journalctl(1)."""
 _ZSTANDARD: Final = b"\x28\xb5\x2f\xfd"
 _MAGIC_BYTES: Final = 6
 _UNPACKERS: Final[dict[bytes, Callable[[BinaryIO], gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File]]] = {
@@ -58,23 +68,23 @@ def lines_of(name: str) -> Generator[str, None, None]:
 def oldest_first(names: list[str], seconds_of: Callable[[str], float | None]) -> list[str]:
     """Return logs in the order of their first lines, each once: a shell lists rotated files newest first.
 
-    Standard input comes last; so does what has no time in its first lines. `seconds_of` reads the time of a line.
-
-    Raises:
-        MailLogError: one cannot be read.
+    Standard input comes last; so does what has no time in its first lines, or cannot be read. `seconds_of` reads the
+    time of a line.
     """
-    once = {name if name == STANDARD_INPUT else str(Path(name).resolve()): name for name in names}
+    once = {name if name == STANDARD_INPUT else _real_path(name): name for name in names}
     begins = {name: _begin(name, seconds_of) for name in once.values()}
     return sorted(once.values(), key=lambda name: begins[name])
 
 
 def journal_lines(since: float) -> Iterator[str]:
-    """Yield what the journal has of the facility "mail" since a time (seconds since the epoch), in journalctl's form.
+    """Yield what the journal has of mail and of the milter since a time (seconds since the epoch), as journalctl does.
 
     Raises:
         MailLogError: it cannot be read, or not to its end.
     """
-    command = ["journalctl", "--quiet", "--no-pager", "--output=short-unix", f"--since=@{since:.0f}", _MAIL_FACILITY]
+    # --all: without it a line with an odd character is shown as "[123B blob data]".
+    options = ["--quiet", "--no-pager", "--all", "--output=short-unix", f"--since=@{since:.0f}"]
+    command = ["journalctl", *options, *_JOURNAL_MATCHES]
     with tempfile.TemporaryFile() as complaints:
         try:
             process = subprocess.Popen(
@@ -94,13 +104,25 @@ def journal_lines(since: float) -> Iterator[str]:
         raise MailLogError(f"journalctl: exit status {status}: {said}")
 
 
+def _real_path(name: str) -> str:
+    try:
+        return str(Path(name).resolve())
+    except RuntimeError:
+        # Symbolic links in a circle: `lines_of` says so.
+        return name
+
+
 def _begin(name: str, seconds_of: Callable[[str], float | None]) -> float:
-    if name == STANDARD_INPUT or not Path(name).is_file():
-        # A pipe can be read once only.
+    try:
+        if name == STANDARD_INPUT or not Path(name).is_file():
+            # A pipe can be read once only.
+            return float("inf")
+        with closing(lines_of(name)) as lines:
+            times = (seconds_of(line) for line in islice(lines, _MOST_HEAD_LINES))
+            return next((seconds for seconds in times if seconds is not None), float("inf"))
+    except (MailLogError, OSError):
+        # It is said when the whole is read.
         return float("inf")
-    with closing(lines_of(name)) as lines:
-        times = (seconds_of(line) for line in islice(lines, _MOST_HEAD_LINES))
-        return next((seconds for seconds in times if seconds is not None), float("inf"))
 
 
 @contextmanager

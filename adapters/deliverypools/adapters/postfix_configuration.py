@@ -7,14 +7,15 @@ import os
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from deliverypools.core.facts import printable
-from deliverypools.core.postfix_check.configuration import Entry, PostfixConfiguration, Service, Table
+from deliverypools.core.postfix_check.configuration import Entry, PostfixConfiguration, Service, Table, Unread
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import split_list, without_braces
+from deliverypools.core.postfix_check.syntax import FILE, is_file, is_table, split_list, without_braces
 from deliverypools.core.postfix_check.tables import pattern_entries, tables_to_ask, tables_to_list
 from deliverypools.core.settings import Settings
 
@@ -106,11 +107,11 @@ class PostfixReader:
         if kind in _OF_SERVERS:
             return Table(is_asked_elsewhere=True)
         if kind == "static":
-            return Table(entries=(Entry(key="*", value=name),))
-        if kind in _PATTERN_TABLES and not name.startswith("{"):
-            return _read_patterns(name)
+            return _table(Entry(key="*", value=without_braces(name)))
+        if kind == FILE:
+            return _read(name, _list_entries)
         if kind in _PATTERN_TABLES:
-            return Table(entries=tuple(pattern_entries("\n".join(_inline_rules(name)))))
+            return _patterns(kind, name)
         if kind in _LISTABLE:
             return self._dumped(spec)
         return Table()
@@ -120,8 +121,8 @@ class PostfixReader:
         if output.status not in (0, 1) or (output.status == 1 and output.complaints):
             return _table_with(output.complaints)
         pairs = (line.partition("\t") for line in output.text.splitlines())
-        entries = tuple(Entry(key=printable(key), value=printable(value.strip())) for key, _, value in pairs)
-        return Table(entries=entries, problem=_TOO_LARGE if output.is_cut else "")
+        table = _table(*(Entry(key=key, value=value) for key, _, value in pairs))
+        return _cut(table) if output.is_cut else table
 
     def _asked(self, spec: str, keys: tuple[str, ...], known: Table) -> tuple[dict[tuple[str, str], str], Table]:
         if spec.partition(":")[0] in _OF_SERVERS:
@@ -130,7 +131,7 @@ class PostfixReader:
         if output.complaints and output.status != 0:
             return {}, replace(_table_with(output.complaints), entries=known.entries)
         pairs = (line.partition("\t") for line in output.text.splitlines())
-        return {(spec, key): printable(value.strip(), 500) for key, _, value in pairs}, known
+        return {(spec, key): _one_line(value) for key, _, value in pairs}, known
 
     # ---- commands
 
@@ -207,19 +208,56 @@ _FIELDS: Final = 8
 """Of a line of master.cf, up to the command."""
 
 
-def _read_patterns(name: str) -> Table:
+def _patterns(kind: str, name: str) -> Table:
+    if name.startswith("{"):
+        return _table(*pattern_entries("\n".join(_inline_rules(name)), kind))
+    return _read(name, lambda text: pattern_entries(text, kind))
+
+
+def _read(name: str, entries_of: Callable[[str], Iterable[Entry]]) -> Table:
     try:
         with Path(name).open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        return Table(problem=error.strerror or str(error), is_missing=error.errno == errno.ENOENT)
-    text = _whole_lines(data)
-    return Table(
-        entries=tuple(
-            Entry(key=printable(entry.key), value=printable(entry.value, 500)) for entry in pattern_entries(text)
-        ),
-        problem=_TOO_LARGE if len(data) > _MOST_BYTES else "",
-    )
+        return Table(problem=error.strerror or str(error), unread=_BY_ERROR.get(error.errno or 0, Unread.FAILED))
+    table = _table(*entries_of(_whole_lines(data)))
+    if len(data) > _MOST_BYTES:
+        return _cut(table)
+    further = next((one.key for one in table.entries if not one.value and _is_further(one.key)), None)
+    if entries_of is _list_entries and further:
+        return replace(table, problem=f"it names {further}, which is not followed from a file")
+    return table
+
+
+_BY_ERROR: Final = {errno.ENOENT: Unread.MISSING, errno.EACCES: Unread.FORBIDDEN, errno.EPERM: Unread.FORBIDDEN}
+
+
+def _is_further(element: str) -> bool:
+    """Tell whether an element stands for others: a file or a table."""
+    return is_file(element.lstrip("!")) or is_table(element)
+
+
+def _list_entries(text: str) -> Iterator[Entry]:
+    """Yield the elements in a file that a list names; what follows `#` is a comment."""
+    for line in text.split("\n"):
+        for element in split_list(line):
+            if element.startswith("#"):
+                break
+            yield Entry(key=element, value="")
+
+
+def _table(*entries: Entry) -> Table:
+    """Return a table with entries that are fit for messages."""
+    return Table(entries=tuple(Entry(key=printable(one.key), value=_one_line(one.value)) for one in entries))
+
+
+def _one_line(value: str) -> str:
+    """Return a value with single spaces: tabs would not be printable, and separate words as spaces do."""
+    return printable(" ".join(value.split()), 500)
+
+
+def _cut(table: Table) -> Table:
+    return replace(table, problem=_TOO_LARGE, unread=Unread.TOO_LARGE)
 
 
 def _inline_rules(name: str) -> list[str]:
@@ -231,4 +269,12 @@ def _table_with(complaints: tuple[str, ...]) -> Table:
     """Return a table that could not be read, with what the command said."""
     said = complaints[-1] if complaints else "no reason given"
     text = said.partition("fatal: ")[2] or said.partition("error: ")[2] or said
-    return Table(problem=printable(text, 500), is_missing="No such file" in said)
+    unread = next((kind for words, kind in _BY_WORDS.items() if words in said), Unread.FAILED)
+    return Table(problem=printable(text, 500), unread=unread)
+
+
+_BY_WORDS: Final = {
+    "No such file": Unread.MISSING,
+    "Permission denied": Unread.FORBIDDEN,
+    "Operation not permitted": Unread.FORBIDDEN,
+}

@@ -46,11 +46,14 @@ Transports are told by -o syslog_name=postfix/$service_name, which all transport
 --json writes one object: failures, findings (kind, queue_id, host, at, recipient, transport, relay, status, decided,
 rule, meaning, unknown), findings_left_out, pools, transports, and counts.
 
-Exit status: 0 every delivery was right; 1 there are failures, a log cannot be read to its end, it holds no line of
-Postfix, or the state cannot be read; 2 the command line is wrong; 78 the settings are wrong.
+Exit status: 0 every delivery was right; 1 there are failures, a log cannot be read to its end (the others are read all
+the same), it holds no delivery or lines that look like one and cannot be read, or the state cannot be read; 2 the
+command line is wrong; 78 the settings are wrong.
 """
 _NO_POOL: Final = "(unknown)"
 _COLUMNS: Final = ("sent", "deferred", "bounced")
+_BEFORE_SECONDS: Final = 3600.0
+"""The journal is read so much before --since: what is delivered then has mostly come within that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class _Report:
     findings: Sequence[Finding]
     open_now: int
     recorded_since: float | None
-    problem: str
-    """What went wrong, so that the rest may not be all; "" if nothing did."""
+    problems: Sequence[str]
+    """What went wrong, so that the rest may not be all."""
 
     @property
     def failures(self) -> int:
@@ -78,9 +81,9 @@ def add_to(commands: Subparsers) -> None:
     )
     add_config(parser)
     parser.add_argument("logs", metavar="MAILLOG", nargs="*", help="mail log, packed or not; - for standard input")
-    parser.add_argument("--journal", action="store_true", help="read what the journal has of Postfix")
+    parser.add_argument("--journal", action="store_true", help="read what the journal has of Postfix and the milter")
     parser.add_argument(
-        "--since", type=moment, default=0.0, metavar="TIME", help="pass over earlier lines: 2d, 2026-11-22 (UTC)"
+        "--since", type=moment, default=0.0, metavar="TIME", help="pass over earlier deliveries: 2d, 2026-11-22 (UTC)"
     )
     parser.add_argument(
         "--inside",
@@ -112,9 +115,9 @@ def _run(options: argparse.Namespace) -> int:
         options.refuse("name mail logs (- is standard input), or give --journal")
     report = _audit(options, read_settings(options))
     print(json.dumps(_to_json(report)) if options.json else "\n".join(_lines(report)))
-    if report.problem:
-        print(f"delivery-pools audit: {report.problem}", file=sys.stderr)
-    return FAILED if report.failures or report.problem else OK
+    for problem in report.problems:
+        print(f"delivery-pools audit: {problem}", file=sys.stderr)
+    return FAILED if report.failures or report.problems else OK
 
 
 def _audit(options: argparse.Namespace, settings: Settings) -> _Report:
@@ -128,35 +131,44 @@ def _audit(options: argparse.Namespace, settings: Settings) -> _Report:
     times = LogTimes(time.time(), mail_logs.local_time)
     with shared_state(settings) as state:
         recorded_since = state.recorded_since()
-        audit = Audit(site, state.records_about, recorded_since)
-        try:
-            for text in _texts(options, times):
-                line = read_line(text, times)
-                if line is None or line.at is None or line.at >= options.since:
-                    audit.add(line)
-            problem = "" if audit.counts.of_postfix else _nothing_read(audit.counts)
-        except MailLogError as error:
-            problem = str(error)
-    return _Report(audit.counts, audit.findings, audit.open_now, recorded_since, problem)
+        audit = Audit(site, state.records_about, recorded_since, since=options.since)
+        problems = []
+        for log in _logs(options, times):
+            try:
+                for text in log:
+                    audit.add(read_line(text, times))
+            except MailLogError as error:
+                problems.append(str(error))
+    problems = [*problems, *_not_understood(audit.counts)] or [*_nothing_read(audit.counts)]
+    return _Report(audit.counts, audit.findings, audit.open_now, recorded_since, problems)
 
 
-def _texts(options: argparse.Namespace, times: LogTimes) -> Iterator[str]:
+def _logs(options: argparse.Namespace, times: LogTimes) -> Iterator[Iterator[str]]:
     if options.journal:
-        yield from mail_logs.journal_lines(options.since)
+        yield mail_logs.journal_lines(max(0.0, options.since - _BEFORE_SECONDS))
 
     def seconds_of(text: str) -> float | None:
         line = read_line(text, times)
         return line.at if line else None
 
     for name in mail_logs.oldest_first(options.logs, seconds_of):
-        yield from mail_logs.lines_of(name)
+        yield mail_logs.lines_of(name)
 
 
-def _nothing_read(counts: Counts) -> str:
-    return (
-        f"nothing was audited: none of {counts.lines} lines is Postfix's. Is it the mail log, may you read it, and is"
-        " anything in it later than --since?"
-    )
+def _not_understood(counts: Counts) -> Iterator[str]:
+    if counts.headless:
+        yield (
+            f"{counts.headless} lines look like deliveries, but begin as no line of a log that is known: they were not"
+            f" audited. The first: {counts.headless_example}"
+        )
+
+
+def _nothing_read(counts: Counts) -> Iterator[str]:
+    question = "Is it the mail log, may you read all of it, and is anything in it later than --since?"
+    if not counts.of_postfix:
+        yield f"nothing was audited: none of {counts.lines} lines is Postfix's. {question}"
+    elif not counts.transports and not counts.failures:
+        yield f"nothing was audited: none of {counts.of_postfix} lines of Postfix is about a delivery. {question}"
 
 
 # ---- for people
@@ -239,8 +251,8 @@ def _verdict(report: _Report) -> str:
     if report.failures:
         kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(report.counts.failures.items()))
         return f"FAILED: {report.failures} deliveries are wrong or unknown: {kinds}"
-    if report.problem:
-        return "FAILED: the log was not read to its end, or nothing of Postfix is in it"
+    if report.problems:
+        return "FAILED: not all of the log could be read and understood, or there is no delivery in it"
     return "every delivery was by the pool that was decided"
 
 
@@ -267,5 +279,5 @@ def _to_json(report: _Report) -> dict[str, Any]:
         "counts": numbers,
         "without_end": report.open_now,
         "recorded_since": report.recorded_since,
-        "problem": report.problem,
+        "problem": "; ".join(report.problems),
     }

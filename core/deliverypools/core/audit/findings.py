@@ -84,6 +84,10 @@ class Counts:
     lines: int = 0
     not_understood: int = 0
     """Lines that are no lines of a log."""
+    headless: int = 0
+    """Lines that look like deliveries, with a beginning that is not understood. They were not audited."""
+    headless_example: str = ""
+    """The first of them, printable and bounded; "" if there is none."""
     of_postfix: int = 0
     begins: float | None = None
     ends: float | None = None

@@ -24,6 +24,7 @@ from deliverypools.core.audit.transports import (
     way_of,
 )
 from deliverypools.core.decisions import NORMAL, UNDECIDED
+from deliverypools.core.facts import printable
 from deliverypools.core.records import EGRESS_PASS, EXPRESS_PASS, DecisionRecord
 
 MOST_OPEN: Final = 100_000
@@ -64,6 +65,8 @@ class _QueueFile:
     """What the milter has logged, for want of a row."""
     decision: _Decision | None = None
     is_asked: bool = False
+    was_tried: bool = False
+    """A delivery agent had it."""
     told: frozenset[tuple[Kind, str]] = frozenset()
     """What was found about it that comes again with each attempt."""
 
@@ -77,15 +80,21 @@ class Audit:
         records_about: Callable[[str], Sequence[DecisionRecord]],
         recorded_since: float | None,
         *,
+        since: float = 0.0,
         most_open: int = MOST_OPEN,
         most_findings: int = MOST_FINDINGS,
     ) -> None:
-        """Take what is asked for the rows about a queue id, and since when there are rows (None: there are none)."""
+        """Take what is asked for the rows about a queue id, and since when there are rows (None: there are none).
+
+        Deliveries before `since` (seconds since the epoch) are passed over, and nothing before it is counted. What
+        the log says before it about queue files is kept: they may be delivered later.
+        """
         self.findings: list[Finding] = []
         self.counts = Counts()
         self._site = site
         self._records_about = records_about
         self._recorded_since = recorded_since
+        self._since = since
         self._most_open = most_open
         self._most_findings = most_findings
         self._open: OrderedDict[tuple[str, str], _QueueFile] = OrderedDict()
@@ -97,6 +106,9 @@ class Audit:
 
     def add(self, line: lines.Line | None) -> None:
         """Take the next line; None is one that could not be read."""
+        if line is not None and line.at is not None and line.at < self._since:
+            self._remember(line.event, line.host, line.at)
+            return
         self.counts.lines += 1
         if line is None:
             self.counts.not_understood += 1
@@ -118,6 +130,18 @@ class Audit:
         match event:
             case lines.Delivery():
                 self._deliver(event, host, at)
+            case lines.Unreadable(queue_id, tag):
+                self._tell(Kind.UNREADABLE, lines.Delivery(queue_id, "", tag, "", ""), host, at)
+            case _:
+                self._remember(event, host, at)
+                self._count(event)
+
+    def _remember(self, event: lines.Event, host: str, at: float | None) -> None:
+        """Keep what a later delivery needs."""
+        match event:
+            case lines.Delivery(queue_id):
+                if (known := self._open.get((host, queue_id))) is not None:
+                    known.was_tried = True
             case lines.Begun(queue_id):
                 self._begin(queue_id, host, at)
             case lines.Removed(queue_id):
@@ -128,10 +152,6 @@ class Audit:
                 self._note_logged(event, host)
             case lines.Requeued(queue_id, old):
                 self._requeue(queue_id, old, host)
-            case lines.Unreadable(queue_id, tag):
-                self._tell(Kind.UNREADABLE, lines.Delivery(queue_id, "", tag, "", ""), host, at)
-            case _:
-                self._count(event)
 
     def _count(self, event: lines.Event) -> None:
         match event:
@@ -141,6 +161,11 @@ class Audit:
                 self.counts.held += 1
             case lines.Discarded():
                 self.counts.discarded += 1
+            case lines.Requeued():
+                self.counts.requeued += 1
+            case lines.Headless(text):
+                self.counts.headless += 1
+                self.counts.headless_example = self.counts.headless_example or printable(text)
 
     # ---- queue files
 
@@ -155,13 +180,12 @@ class Audit:
 
     def _begin(self, queue_id: str, host: str, at: float | None) -> None:
         known = self._open.get((host, queue_id))
-        if known is not None and known.is_asked:
+        if known is not None and known.was_tried:
             # It was delivered before: the id is used again, and the line "removed" was lost.
             del self._open[host, queue_id]
         self._file(host, queue_id).began = at
 
     def _requeue(self, queue_id: str, old: str, host: str) -> None:
-        self.counts.requeued += 1
         before = self._open.pop((host, old), None)
         self._file(host, queue_id).first_id = before.first_id or old if before else old
 
@@ -174,7 +198,7 @@ class Audit:
 
     def _decision(self, file: _QueueFile, queue_id: str, host: str, at: float | None) -> _Decision | None:
         if not file.is_asked:
-            file.is_asked = True
+            file.is_asked = file.was_tried = True
             record = self._record(file, queue_id, host, at)
             file.decision = self._on_record(record, file.logged) if record else file.logged
             pool = file.decision.pool if file.decision else ""

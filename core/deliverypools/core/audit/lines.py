@@ -19,16 +19,26 @@ _QUEUE_ID: Final = r"(?:[0-9A-F]{5,20}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{12,30
 # No way back into a part that has matched (?>...): hostile lines cost as much as others.
 _ADDRESS: Final = r'(?>[^<>"]+|"(?>[^"\\]+|\\.)*+")*+'
 
+_PRIORITY: Final = r"[a-z0-9]{2,8}\.[a-z]{3,7}"
+
 _HEAD: Final = re.compile(
-    rf"(?:<\d{{1,3}}>(?:1 )?)?(?P<when>{FORMS}) (?P<host>[^\s]{{1,255}}) (?P<tag>[^\s\[\]:]{{1,128}})"
-    # "[123]:" of syslog, or " 123 - -" of RFC 5424: process, message and structured data.
-    r"(?:(?:\[\d{1,10}\])?: | (?:\d{1,10}|-) [^\s]{1,32} (?:-|\[[^\]]{0,1000}\]) )"
+    # The host may be left out. What ends with a colon is a tag; else the queue id would pass for one.
+    rf"(?:<\d{{1,3}}>(?:1 )?)?(?P<when>{FORMS}) {{1,4}}(?:(?P<host>[^\s]{{0,254}}[^\s:]) {{1,4}})?"
+    # Some loggers name facility and severity: busybox before the tag, Solaris after it.
+    rf"(?:{_PRIORITY} )?(?P<tag>[^\s\[\]:]{{1,128}})"
+    # "[123]:" of syslog, or " 123 - -" of RFC 5424: process, message and structured data; UTF-8 begins with a mark.
+    r"(?:(?:\[\d{1,10}\])?: | (?:\d{1,10}|-) [^\s]{1,32} (?:-|\[[^\]]{0,1000}\]) \ufeff?)"
+    rf"(?:\[ID \d{{1,10}} {_PRIORITY}\] )?"
 )
 _DELIVERY: Final = re.compile(
     rf"(?P<queue_id>{_QUEUE_ID}): to=<(?P<recipient>{_ADDRESS})>, (?:orig_to=<{_ADDRESS}>, )?relay=(?P<relay>[^\s,]+), "
-    r"(?:conn_use=\d+, )?delay=[\d.]+, delays=[\d./]+, dsn=[\d.]+, status=(?P<status>[A-Za-z-]+)(?: \(|\Z)"
+    r"(?:conn_use=\d+, )?delay=[\d.]+, delays=[\d./]+, "
+    # Postfix 3.11: tls=... (smtp_log_tls_feature_status); what later versions write there must not hide deliveries.
+    r"(?:(?!(?:to|relay|dsn|status)=)[a-z_]{1,32}=[^\s,]{0,200}, ){0,8}+"
+    r"dsn=[\d.]+, status=(?P<status>[A-Za-z-]+)(?: \(|\Z)"
 )
-_ABOUT_RECIPIENT: Final = re.compile(rf"(?P<queue_id>{_QUEUE_ID}): to=<")
+# Words before the queue id may be a logger's. With a colon they are Postfix's, and what follows is another's text.
+_ABOUT_RECIPIENT: Final = re.compile(rf"(?:[^:]{{0,64}}[^:0-9A-Za-z])?(?P<queue_id>{_QUEUE_ID}): to=<")
 _REMOVED: Final = re.compile(rf"(?P<queue_id>{_QUEUE_ID}): removed\Z")
 _EXPIRED: Final = re.compile(
     rf"(?P<queue_id>{_QUEUE_ID}): from=<{_ADDRESS}>, status=(?:force-)?expired, returned to sender\Z"
@@ -124,8 +134,14 @@ class Unreadable(NamedTuple):
     tag: str
 
 
+class Headless(NamedTuple):
+    """It looks like a delivery, but who wrote it cannot be told: it begins as no line of a log that is known."""
+
+    text: str
+
+
 Event: TypeAlias = (
-    Delivery | Begun | Removed | Expired | Requeued | Tagged | Held | Discarded | Decided | Unreadable | None
+    Delivery | Begun | Removed | Expired | Requeued | Tagged | Held | Discarded | Decided | Unreadable | Headless | None
 )
 
 
@@ -135,6 +151,7 @@ class Line(NamedTuple):
     at: float | None
     """Seconds since the epoch."""
     host: str
+    """ "" if the log does not name it."""
     is_of_postfix: bool
     event: Event
 
@@ -143,13 +160,17 @@ def read_line(text: str, times: LogTimes) -> Line | None:
     """Return what a line says; None where it is no line of a log. Never raises, whatever the line holds."""
     head = _HEAD.match(text)
     if head is None:
-        return None
+        return Line(None, "", is_of_postfix=False, event=Headless(text)) if _looks_like_delivery(text) else None
     tag = head["tag"]
     program = tag.rpartition("/")[2]
     rest = text[head.end() :]
     is_of_postfix = program in _POSTFIX_PROGRAMS
     event = _event(tag, program, rest) if is_of_postfix else _decided(tag, rest)
-    return Line(times.seconds(head["when"]), head["host"], is_of_postfix, event)
+    return Line(times.seconds(head["when"]), head["host"] or "", is_of_postfix, event)
+
+
+def _looks_like_delivery(text: str) -> bool:
+    return ": to=<" in text and "status=" in text
 
 
 def _event(tag: str, program: str, text: str) -> Event:  # noqa: PLR0911  (one for each kind of program)

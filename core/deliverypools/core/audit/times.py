@@ -1,4 +1,4 @@
-"""The times of log lines: syslog's own form, which names neither year nor zone, ISO 8601, and journalctl's seconds."""
+"""The times of log lines: syslog's own form, which names neither year nor zone, ISO 8601, and journalctl's forms."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Final
 from deliverypools.core.utc import DAY_SECONDS, calendar_day
 
 FORMS: Final = (
-    r"[A-Z][a-z]{2} [ 0-3]\d [0-2]\d:[0-5]\d:[0-6]\d"
-    r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+    r"[A-Z][a-z]{2} [ 0-3]\d [0-2]\d:[0-5]\d:[0-6]\d(?:\.\d{1,9})?"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
     r"|\d{9,11}\.\d{6}"
 )
 """The forms, as one regular expression without groups."""
 
 _ISO: Final = re.compile(
-    r"(?P<minute>\d{4}-\d\d-\d\dT\d\d:\d\d):(?P<seconds>\d\d(?:[.,]\d{1,9})?)(?P<zone>Z|[+-]\d\d:?\d\d|)"
+    r"(?P<minute>\d{4}-\d\d-\d\d[T ]\d\d:\d\d):(?P<seconds>\d\d(?:[.,]\d{1,9})?)(?P<zone>Z|[+-]\d\d:?\d\d|)"
 )
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAYS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _MOST_KNOWN: Final = 1000
 _SYSLOG_MINUTE: Final = 12
-"""So many characters of "Nov 22 11:06:11" are the same in a minute."""
+"""So many characters of "Nov 22 11:06:11.123456" are the same in a minute; the rest are a colon and seconds."""
 _ISO_MINUTE: Final = 16
 """The same of "2026-11-22T11:06:11"; and where its numbers stand."""
 _ISO_NUMBERS: Final = ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16))
@@ -45,7 +45,7 @@ class LogTimes:
         """Return a time in one of the `FORMS` in seconds since the epoch; None where there is no such time."""
         if text[0].isalpha():
             minute = self._known(text[:_SYSLOG_MINUTE])
-            return None if minute is None else minute + int(text[-2:])
+            return None if minute is None else minute + float(text[_SYSLOG_MINUTE + 1 :])
         match = _ISO.fullmatch(text)
         if match is None:
             return float(text)

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from deliverypools.core.postfix_check.syntax import Client, client_of, is_yes, split_list, table_specs
+from deliverypools.core.postfix_check.syntax import (
+    FILE,
+    Client,
+    client_of,
+    is_file,
+    is_yes,
+    split_list,
+    table_specs,
+)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "[::1]", "::1", "localhost"})
+
+
+def is_on_this_machine(nexthop: str) -> bool:
+    """Tell whether a next-hop, `[host]:port` or several with commas, is at loopback addresses only; "" is not."""
+    hosts = split_list(nexthop)
+    return bool(hosts) and all(map(_is_loopback, hosts))
+
+
+def _is_loopback(destination: str) -> bool:
+    if destination.startswith("unix:"):
+        return True
+    host = destination.removeprefix("inet:")
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    host = host.lower().removeprefix("ipv6:")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +74,28 @@ class Entry:
     value: str
 
 
+class Unread(StrEnum):
+    """Why a table was not read, or not to its end."""
+
+    MISSING = "missing"
+    """There is no such file."""
+    FORBIDDEN = "forbidden"
+    """This user may not read it."""
+    TOO_LARGE = "too large"
+    """Only its beginning was read."""
+    FAILED = "failed"
+    """Postfix's command, or the table itself, has another fault."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """What one look-up table holds."""
 
     entries: tuple[Entry, ...] = ()
     problem: str = ""
-    """Why it was not read, or not to its end."""
-    is_missing: bool = False
-    """There is no such file."""
+    """Why it was not read, or not to its end, in words."""
+    unread: Unread = Unread.FAILED
+    """The kind of the problem, if there is one."""
     is_asked_elsewhere: bool = False
     """A server answers for it (LDAP, SQL, socketmap): it cannot be listed."""
 
@@ -82,6 +126,21 @@ class PostfixConfiguration:
     def words(self, parameter: str, service: Service | None = None) -> tuple[str, ...]:
         """Return the elements of a list, as a service sees it."""
         return split_list(self.value(parameter, service))
+
+    def wherever_set(self, parameter: str, *commands: str) -> Iterator[tuple[str, str]]:
+        """Yield main.cf's value, then those that services set with `-o` which run these programs; each with a label."""
+        yield parameter, self.value(parameter)
+        for service in self.running(*commands):
+            if parameter in service.options:
+                yield f"{service.label}: {parameter}", service.options[parameter]
+
+    def listed(self, value: str) -> Iterator[str]:
+        """Yield the elements of a list, those of the files that it names in their place."""
+        for element in split_list(value):
+            if is_file(element):
+                yield from (entry.key for entry in self.tables.get(f"{FILE}:{element}", Table()).entries)
+            else:
+                yield element
 
     def clients(self, parameter: str, service: Service | None = None) -> tuple[Client, ...]:
         """Return the milters that a parameter lists."""

@@ -43,6 +43,12 @@ It exits with 1 if there is an error, else with 0; `--json` says the same for pr
 - **warning**: something works less well than it should, or could not be examined.
 - **later**: only a running server can show whether it is right.
 
+It does not see what programs do with mail that they get (pipe(8), scanners, LMTP servers, the servers behind
+`internal:`, aliases(5), milters of the site), what tables of LDAP, SQL and sockets answer, access tables that only the
+answer of another access table or of a policy service names, and other Postfix instances. `delivery-pools audit` reads
+in the mail log what Postfix has sent. A scanner that `FILTER` names has to be on this machine; one that
+`content_filter` names need not.
+
 Each check has a name, which stays. A parameter of main.cf that refers to another one (`$name`) is read as main.cf
 expands it, also where a service sets that other one with `-o`. The configuration that all checks are content with is in
 [postfix-examples](../postfix-examples). This page is made from the code (`make docs`).

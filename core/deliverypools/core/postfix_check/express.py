@@ -7,11 +7,14 @@ from typing import Final
 
 from deliverypools.core.postfix_check.checks import Check, Severity, check
 from deliverypools.core.postfix_check.site import Site
+from deliverypools.core.postfix_check.syntax import split_list
 
 _LOCAL_DOMAINS: Final = ("mydestination", "virtual_mailbox_domains", "virtual_alias_domains")
 _ADDS_RECIPIENTS: Final = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
 _REWRITES_RECIPIENTS: Final = ("virtual_alias_maps", "recipient_canonical_maps", "canonical_maps")
-_ROUTES: Final = ("transport_maps", "content_filter")
+_SOURCES: Final = ("smtpd", "qmqpd", "pickup")
+"""The programs by which mail comes in."""
+_OVERRIDES: Final = ("no_header_body_checks", "no_milters")
 
 
 @check(
@@ -21,7 +24,7 @@ _ROUTES: Final = ("transport_maps", "content_filter")
 )
 def express_with_local_domains(site: Site) -> Iterator[str]:
     """In the express profile no domain is delivered on this machine."""
-    yield from _set(site, _LOCAL_DOMAINS)
+    yield from _set(site, _LOCAL_DOMAINS, "trivial-rewrite")
 
 
 @check(
@@ -31,7 +34,7 @@ def express_with_local_domains(site: Site) -> Iterator[str]:
 )
 def express_with_copies(site: Site) -> Iterator[str]:
     """In the express profile Postfix adds no recipients."""
-    yield from _set(site, _ADDS_RECIPIENTS)
+    yield from _set(site, _ADDS_RECIPIENTS, "cleanup")
 
 
 @check(
@@ -42,7 +45,7 @@ def express_with_copies(site: Site) -> Iterator[str]:
 )
 def express_with_rewritten_recipients(site: Site) -> Iterator[str]:
     """In the express profile no recipient is rewritten."""
-    yield from _set(site, _REWRITES_RECIPIENTS)
+    yield from _set(site, _REWRITES_RECIPIENTS, "cleanup")
 
 
 @check(
@@ -52,10 +55,8 @@ def express_with_rewritten_recipients(site: Site) -> Iterator[str]:
 )
 def express_with_routes(site: Site) -> Iterator[str]:
     """In the express profile nothing but the tag routes mail."""
-    yield from _set(site, _ROUTES)
-    for door in () if site.is_hop else site.doors:
-        if value := door.options.get("content_filter"):
-            yield f"{door.label}: content_filter = {value}"
+    yield from _set(site, ("transport_maps",), "trivial-rewrite")
+    yield from _set(site, ("content_filter",), *_SOURCES)
 
 
 @check(
@@ -65,15 +66,21 @@ def express_with_routes(site: Site) -> Iterator[str]:
 )
 def express_with_overrides(site: Site) -> Iterator[str]:
     """In the express profile no checks and no milters are switched off."""
-    yield from _set(site, ("receive_override_options",))
+    if site.is_hop:
+        return
+    for label, value in site.postfix.wherever_set("receive_override_options", *_SOURCES):
+        if any(word in _OVERRIDES for word in split_list(value)):
+            yield f"{label} = {value}"
 
 
-def _set(site: Site, parameters: tuple[str, ...]) -> Iterator[str]:
+def _set(site: Site, parameters: tuple[str, ...], *commands: str) -> Iterator[str]:
+    """Yield what is not empty, in main.cf or with `-o` on a service that runs one of these programs."""
     if site.is_hop:
         return
     for parameter in parameters:
-        if value := site.postfix.value(parameter):
-            yield f"{parameter} = {value}"
+        for label, value in site.postfix.wherever_set(parameter, *commands):
+            if value:
+                yield f"{label} = {value}"
 
 
 EXPRESS_CHECKS: Final[tuple[Check, ...]] = (

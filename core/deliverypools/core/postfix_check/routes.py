@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from deliverypools.core.postfix_check.checks import Check, Severity, check
-from deliverypools.core.postfix_check.configuration import LOOPBACK_HOSTS
-from deliverypools.core.postfix_check.site import HIGH_RISK, HOP_CLIENT, INTERNAL, Site
-from deliverypools.core.postfix_check.syntax import Route, route_of, table_specs
+from deliverypools.core.postfix_check.configuration import is_on_this_machine
+from deliverypools.core.postfix_check.site import HIGH_RISK, HOP_CLIENT, INTERNAL, POLICY_CHECK, Site
+from deliverypools.core.postfix_check.syntax import Route, action_of, is_table, route_of, split_list, table_specs
 from deliverypools.core.postfix_check.tags import tagged
 
-_LOCAL_ROUTES: Final = (
-    "local_transport",
-    "virtual_transport",
-    "mailbox_transport",
-    "fallback_transport",
-    "content_filter",
-)
+_RESOLVER: Final = "trivial-rewrite"
+"""The program that chooses transports."""
+_SOURCES: Final = ("smtpd", "qmqpd", "pickup")
+"""The programs by which mail comes in."""
+_LOCAL_ROUTES: Final[Mapping[str, str]] = {
+    "local_transport": _RESOLVER,
+    "virtual_transport": _RESOLVER,
+    "mailbox_transport": "local",
+    "fallback_transport": "local",
+}
+"""Each with the program that follows it."""
+LOCAL_MAPS: Final = ("mailbox_transport_maps", "fallback_transport_maps")
 _PROBE_ROUTES: Final = ("address_verify_default_transport", "address_verify_relay_transport")
+_LOCAL_PROBE_ROUTES: Final[Mapping[str, str]] = {
+    "address_verify_local_transport": "local_transport",
+    "address_verify_virtual_transport": "virtual_transport",
+}
+PROBE_MAPS: Final[Mapping[str, str]] = {
+    "address_verify_transport_maps": "transport_maps",
+    "address_verify_sender_dependent_default_transport_maps": "sender_dependent_default_transport_maps",
+}
+"""Each with the parameter that it follows unless it is set."""
 
 
 @check(
@@ -33,14 +46,14 @@ _PROBE_ROUTES: Final = ("address_verify_default_transport", "address_verify_rela
 def default_route_misses_the_decision(site: Site) -> Iterator[str]:
     """What leaves for another host takes the hop; in the express profile, what has no tag leaves by high-risk."""
     for parameter in ("default_transport", "relay_transport"):
-        value = site.postfix.value(parameter)
-        route = route_of(value)
-        if site.is_hop:
-            is_right = site.is_to_the_hop(route) or (parameter == "relay_transport" and route.transport == INTERNAL)
-        else:
-            is_right = site.pool_of(route.transport) == HIGH_RISK
-        if not is_right or site.postfix.transport(route.transport) is None:
-            yield f"{parameter} = {value}"
+        for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
+            route = route_of(value)
+            if site.is_hop:
+                is_right = site.is_to_the_hop(route) or (parameter == "relay_transport" and route.transport == INTERNAL)
+            else:
+                is_right = site.pool_of(route.transport) == HIGH_RISK
+            if not is_right or site.postfix.transport(route.transport) is None:
+                yield f"{label} = {value}"
 
 
 @check(
@@ -51,8 +64,13 @@ def default_route_misses_the_decision(site: Site) -> Iterator[str]:
 )
 def transport_by_sender(site: Site) -> Iterator[str]:
     """Transports by sender beat default_transport, so they lead round the hop."""
-    if value := site.postfix.value("sender_dependent_default_transport_maps"):
-        yield f"sender_dependent_default_transport_maps = {value}"
+    yield from _not_empty(site, "sender_dependent_default_transport_maps")
+
+
+def _not_empty(site: Site, parameter: str) -> Iterator[str]:
+    for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
+        if value:
+            yield f"{label} = {value}"
 
 
 @check(
@@ -64,9 +82,23 @@ def transport_by_sender(site: Site) -> Iterator[str]:
 )
 def transport_map_round_the_hop(site: Site) -> Iterator[str]:
     """No entry of transport_maps names an SMTP client that is neither the hop's nor for servers of our own."""
-    for spec, key, route in _mapped(site):
-        if site.reaches_outside(route.transport):
-            yield f"transport_maps: {spec}: {key} {route.transport}:{route.nexthop}"
+    for named, route in _mapped(site):
+        if site.reaches_outside(route.transport) and not is_on_this_machine(route.nexthop):
+            yield named
+
+
+@check(
+    Severity.WARNING,
+    can_happen="A program of this machine gets the mail undecided. If it sends it on (a tunnel, a proxy), it leaves by"
+    " another address.",
+    remedy="Nothing, if the program keeps what it gets, or hands it back to Postfix; else give the destination a route"
+    " of its own through the hop (postfix-examples/hop/README.md).",
+)
+def transport_map_to_this_machine(site: Site) -> Iterator[str]:
+    """No entry of transport_maps hands mail to a program at a loopback address that may send it on."""
+    for named, route in _mapped(site):
+        if site.reaches_outside(route.transport) and is_on_this_machine(route.nexthop):
+            yield named
 
 
 @check(
@@ -80,11 +112,10 @@ def transport_map_round_the_hop(site: Site) -> Iterator[str]:
 )
 def transport_map_leads_nowhere(site: Site) -> Iterator[str]:
     """Every entry of transport_maps names a transport that delivers, or none."""
-    for spec, key, route in _mapped(site):
-        named = f"transport_maps: {spec}: {key} {route.transport}:{route.nexthop}"
+    for named, route in _mapped(site):
         if site.is_tripwire(route.transport):
             yield f"{named}: a tripwire"
-        elif route.transport and "$" not in route.transport and site.postfix.transport(route.transport) is None:
+        elif _is_missing(site, route):
             yield f"{named}: no such transport in master.cf"
         elif site.is_hop and _misses_the_listener(site, route):
             yield f"{named}: the hop's client reaches the listener only"
@@ -102,14 +133,24 @@ def _misses_the_listener(site: Site, route: Route) -> bool:
 )
 def transport_map_names_a_pool(site: Site) -> Iterator[str]:
     """No entry of transport_maps names a pool."""
-    for spec, key, route in _mapped(site):
+    for named, route in _mapped(site):
         if site.pool_of(route.transport):
-            yield f"transport_maps: {spec}: {key} {route.transport}:{route.nexthop}"
+            yield named
 
 
-def _mapped(site: Site) -> Iterator[tuple[str, str, Route]]:
-    for spec, entry in site.postfix.entries(site.postfix.value("transport_maps")):
-        yield spec, entry.key, route_of(entry.value)
+def _mapped(site: Site) -> Iterator[tuple[str, Route]]:
+    for label, tables in site.postfix.wherever_set("transport_maps", _RESOLVER):
+        yield from _entries(site, label, tables)
+
+
+def _entries(site: Site, label: str, tables: str) -> Iterator[tuple[str, Route]]:
+    for spec, entry in site.postfix.entries(tables):
+        route = route_of(entry.value)
+        yield f"{label}: {spec}: {entry.key} {route.transport}:{route.nexthop}", route
+
+
+def _is_missing(site: Site, route: Route) -> bool:
+    return bool(route.transport) and "$" not in route.transport and site.postfix.transport(route.transport) is None
 
 
 @check(
@@ -121,15 +162,76 @@ def _mapped(site: Site) -> Iterator[tuple[str, str, Route]]:
 )
 def local_route_leads_nowhere(site: Site) -> Iterator[str]:
     """Deliveries that stay inside do not use the transports smtp and relay."""
-    for parameter in _LOCAL_ROUTES:
-        for service in (None, *site.postfix.running("smtpd", "pickup", "local", "virtual")):
-            if service is not None and parameter not in service.options:
-                continue
-            value = site.postfix.value(parameter, service)
-            transport = route_of(value).transport
-            is_missing = bool(transport) and "$" not in transport and site.postfix.transport(transport) is None
-            if site.is_tripwire(transport) or is_missing:
-                yield f"{service.label + ': ' if service else ''}{parameter} = {value}"
+    for named, route in (*_local_routes(site), *_filters(site)):
+        if site.is_tripwire(route.transport) or _is_missing(site, route):
+            yield named
+
+
+@check(
+    Severity.ERROR,
+    can_happen="Mail for mailboxes, or for users that are not known here, leaves undecided: by the default address of"
+    " this machine, or by a pool that nothing has chosen.",
+    remedy="Name internal: for mailbox servers; relocated users get an alias, whose mail takes the hop.",
+)
+def local_route_round_the_hop(site: Site) -> Iterator[str]:
+    """Deliveries to mailboxes name no pool, and no SMTP client but internal and those to this machine."""
+    for named, route in _local_routes(site):
+        if _is_client(site, route) and not is_on_this_machine(route.nexthop):
+            yield named
+
+
+@check(
+    Severity.ERROR,
+    can_happen="All mail that comes in there leaves by that transport, to the MX of its recipients, before anything is"
+    " decided.",
+    remedy="A content filter is named with its next-hop, by a transport of its own: scan:[127.0.0.1]:10024. Pools are"
+    " chosen by the tag only.",
+)
+def content_filter_round_the_decision(site: Site) -> Iterator[str]:
+    """content_filter leads to a scanner: not to a pool, not to an SMTP client without a next-hop."""
+    for named, route in _filters_in_front(site):
+        is_open = not route.nexthop and (_is_client(site, route) or route.transport == INTERNAL)
+        if site.pool_of(route.transport) or is_open:
+            yield named
+
+
+@check(
+    Severity.WARNING,
+    can_happen="If that host is no scanner that hands mail back, mail leaves undecided, by the default address of this"
+    " machine.",
+    remedy="Nothing, if it is a scanner of yours; else content_filter = (empty).",
+)
+def content_filter_on_another_host(site: Site) -> Iterator[str]:
+    """content_filter leads to a scanner on this machine."""
+    for named, route in _filters_in_front(site):
+        if route.nexthop and site.reaches_outside(route.transport) and not is_on_this_machine(route.nexthop):
+            yield named
+
+
+def _is_client(site: Site, route: Route) -> bool:
+    return site.reaches_outside(route.transport) or site.pool_of(route.transport) is not None
+
+
+def _local_routes(site: Site) -> Iterator[tuple[str, Route]]:
+    for parameter, command in _LOCAL_ROUTES.items():
+        for label, value in site.postfix.wherever_set(parameter, command):
+            yield f"{label} = {value}", route_of(value)
+    for parameter in LOCAL_MAPS:
+        for label, tables in site.postfix.wherever_set(parameter, "local"):
+            yield from _entries(site, label, tables)
+
+
+def _filters(site: Site) -> Iterator[tuple[str, Route]]:
+    for label, value in site.postfix.wherever_set("content_filter", *_SOURCES):
+        yield f"{label} = {value}", route_of(value)
+
+
+def _filters_in_front(site: Site) -> Iterator[tuple[str, Route]]:
+    """Yield the content filters of the first pass; the express profile has none (express_with_routes)."""
+    behind = {f"{one.label}: content_filter = {one.options.get('content_filter', '')}" for one in site.listeners}
+    for named, route in _filters(site) if site.is_hop else ():
+        if named not in behind:
+            yield named, route
 
 
 @check(
@@ -139,9 +241,9 @@ def local_route_leads_nowhere(site: Site) -> Iterator[str]:
 )
 def smarthost_not_followed(site: Site) -> Iterator[str]:
     """A tag replaces all routing, relayhost too; only default_filter_nexthop is followed."""
-    relayhost, followed = (site.postfix.value(name) for name in ("relayhost", "default_filter_nexthop"))
-    if relayhost and not followed:
-        yield f"relayhost = {relayhost}, and default_filter_nexthop is empty"
+    for label, relayhost in site.postfix.wherever_set("relayhost", _RESOLVER):
+        if relayhost and not site.postfix.value("default_filter_nexthop"):
+            yield f"{label} = {relayhost}, and default_filter_nexthop is empty"
 
 
 @check(
@@ -151,8 +253,7 @@ def smarthost_not_followed(site: Site) -> Iterator[str]:
 )
 def smarthost_by_sender(site: Site) -> Iterator[str]:
     """A tag replaces all routing, sender_dependent_relayhost_maps too."""
-    if value := site.postfix.value("sender_dependent_relayhost_maps"):
-        yield f"sender_dependent_relayhost_maps = {value}"
+    yield from _not_empty(site, "sender_dependent_relayhost_maps")
 
 
 @check(
@@ -164,11 +265,37 @@ def smarthost_by_sender(site: Site) -> Iterator[str]:
 def probes_are_not_asked_outside(site: Site) -> Iterator[str]:
     """Address probes ask the destination, by a pool."""
     for parameter in _PROBE_ROUTES:
-        value = site.postfix.value(parameter)
-        transport = route_of(value).transport
-        is_right = site.pool_of(transport) is not None or (parameter == _PROBE_ROUTES[1] and transport == INTERNAL)
-        if not is_right:
-            yield f"{parameter} = {value}"
+        for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
+            transport = route_of(value).transport
+            is_right = site.pool_of(transport) is not None or (parameter == _PROBE_ROUTES[1] and transport == INTERNAL)
+            if not is_right and not site.reaches_outside(transport):
+                yield f"{label} = {value}"
+
+
+@check(
+    Severity.ERROR,
+    can_happen="Address probes (reject_unverified_recipient, reject_unverified_sender) leave by the default address of"
+    " this machine.",
+    remedy="Leave address_verify_* as they are in postfix-examples; name a pool or internal: where one has to differ.",
+)
+def probe_leaves_by_no_pool(site: Site) -> Iterator[str]:
+    """Address probes leave by pools only, or go to servers of our own."""
+    for named, route in _probes(site):
+        if site.reaches_outside(route.transport) and not is_on_this_machine(route.nexthop):
+            yield named
+
+
+def _probes(site: Site) -> Iterator[tuple[str, Route]]:
+    """Yield the routes of probes; those that only follow the routes of mail are reported as such."""
+    for parameter in (*_PROBE_ROUTES, *_LOCAL_PROBE_ROUTES):
+        followed = site.postfix.value(_LOCAL_PROBE_ROUTES.get(parameter, ""))
+        for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
+            if value != followed:
+                yield f"{label} = {value}", route_of(value)
+    for parameter, mail in PROBE_MAPS.items():
+        for label, tables in site.postfix.wherever_set(parameter, _RESOLVER):
+            if tables != site.postfix.value(mail):
+                yield from _entries(site, label, tables)
 
 
 @check(
@@ -187,8 +314,8 @@ def action_that_reroutes(site: Site) -> Iterator[str]:
         for spec, entry in site.postfix.entries(tables):
             if spec in tags:
                 continue
-            action, _, rest = entry.value.partition(" ")
-            if action.upper() in forbidden and not (action.upper() == "FILTER" and _stays(site, rest)):
+            action, rest = action_of(entry.value)
+            if action in forbidden and not (action == "FILTER" and _stays(site, rest)):
                 yield f"{parameter}: {spec}: {entry.key} {action} {rest}".rstrip()
 
 
@@ -196,8 +323,7 @@ def _stays(site: Site, destination: str) -> bool:
     """Tell whether a FILTER stays on this machine: pipe(8), discard, error, or a scanner at a loopback address."""
     route = route_of(destination)
     service = site.postfix.transport(route.transport)
-    is_local = route.nexthop.rpartition(":")[0].strip("[]") in LOOPBACK_HOSTS
-    return site.is_hop and service is not None and (service.command != "smtp" or is_local)
+    return site.is_hop and service is not None and (service.command != "smtp" or is_on_this_machine(route.nexthop))
 
 
 CHECK_PARAMETERS: Final = ("header_checks", "mime_header_checks", "nested_header_checks", "body_checks")
@@ -211,31 +337,47 @@ def checked_tables(site: Site) -> Iterator[tuple[str, str]]:
     """Yield the tables whose answers are actions, each once, with the parameter that names it."""
     seen: set[str] = set()
     for parameter in CHECK_PARAMETERS:
-        for service in (None, *site.postfix.running("cleanup")):
-            if service is not None and parameter not in service.options:
-                continue
-            value = site.postfix.value(parameter, service)
+        for _, value in site.postfix.wherever_set(parameter, "cleanup"):
             if value and value not in seen:
                 seen.add(value)
                 yield parameter, value
-    for parameter in RESTRICTION_PARAMETERS:
-        for service in (None, *site.postfix.running("smtpd")):
-            words = site.postfix.words(parameter, service)
-            for name, table in pairwise(words):
-                if name.startswith("check_") and name.endswith("_access") and table not in seen:
+    for parameter in (*RESTRICTION_PARAMETERS, *_restriction_classes(site)):
+        for _, value in site.postfix.wherever_set(parameter, "smtpd"):
+            for table in _access_tables(value):
+                if table not in seen:
                     seen.add(table)
                     yield parameter, table
+
+
+def _restriction_classes(site: Site) -> Iterator[str]:
+    """Yield the restriction lists to which the site gave names (smtpd_restriction_classes)."""
+    for _, value in site.postfix.wherever_set("smtpd_restriction_classes", "smtpd"):
+        yield from split_list(value)
+
+
+def _access_tables(restrictions: str) -> Iterator[str]:
+    """Yield the tables of a restriction list; without a check_..._access in front they are access tables too."""
+    before = ""
+    for word in split_list(restrictions):
+        if before != POLICY_CHECK and is_table(word):
+            yield word
+        before = word
 
 
 ROUTE_CHECKS: Final[tuple[Check, ...]] = (
     default_route_misses_the_decision,
     transport_by_sender,
     transport_map_round_the_hop,
+    transport_map_to_this_machine,
     transport_map_leads_nowhere,
     transport_map_names_a_pool,
     local_route_leads_nowhere,
+    local_route_round_the_hop,
+    content_filter_round_the_decision,
+    content_filter_on_another_host,
     smarthost_not_followed,
     smarthost_by_sender,
     probes_are_not_asked_outside,
+    probe_leaves_by_no_pool,
     action_that_reroutes,
 )

@@ -9,9 +9,9 @@ from typing import Final
 
 from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.postfix_check.checks import Check, Severity, check
-from deliverypools.core.postfix_check.configuration import Service
+from deliverypools.core.postfix_check.configuration import Service, Table
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import seconds, table_specs
+from deliverypools.core.postfix_check.syntax import file_specs, is_table, seconds, table_specs
 from deliverypools.core.settings.values import IpNetwork
 
 _OLDEST_POSTFIX: Final = (3, 7)
@@ -98,18 +98,18 @@ def ticket_expires_in_the_queue(site: Site) -> Iterator[str]:
 )
 def domain_not_accepted(site: Site) -> Iterator[str]:
     """The domains that are delivered on this machine are accepted domains."""
-    for parameter in DOMAIN_PARAMETERS:
-        value = site.postfix.value(parameter)
+    values = (found for name in DOMAIN_PARAMETERS for found in site.postfix.wherever_set(name, "trivial-rewrite"))
+    for label, value in values:
         keys = [entry.key for _, entry in site.postfix.entries(value)]
-        for name in [*site.postfix.words(parameter), *keys]:
+        for name in [*site.postfix.listed(value), *keys]:
             if _is_domain(name) and not _is_name_of_this_machine(site, name):
                 domain = normalise_domain(name)
                 if domain != site.settings.forwarding.srs_domain and not site.settings.is_accepted_domain(domain):
-                    yield f"{parameter}: {name}"
+                    yield f"{label}: {name}"
 
 
 def _is_domain(word: str) -> bool:
-    return "." in word and not any(character in word for character in ":/@$")
+    return "." in word and not any(character in word for character in ":/@$!")
 
 
 def _is_name_of_this_machine(site: Site, name: str) -> bool:
@@ -126,10 +126,12 @@ def _is_name_of_this_machine(site: Site, name: str) -> bool:
     remedy="Make trusted_networks of the settings and mynetworks the same.",
 )
 def trusted_networks_differ(site: Site) -> Iterator[str]:
-    """trusted_networks are Postfix's mynetworks."""
-    words = site.postfix.words("mynetworks")
-    if any(":" in word.partition("[")[0] or word.startswith(("!", "/")) for word in words):
-        return  # tables and exceptions cannot be compared
+    """trusted_networks are Postfix's mynetworks. Tables and exceptions in mynetworks are not compared."""
+    value = site.postfix.value("mynetworks")
+    words = tuple(site.postfix.listed(value))
+    is_unread = any(site.postfix.tables.get(spec, Table()).problem for spec in file_specs(value))
+    if is_unread or any(is_table(word) or word.startswith(("!", "/")) for word in words):
+        return
     theirs = {network for word in words if (network := _network(word)) is not None}
     ours = set(site.settings.trusted_networks)
     for network in sorted(theirs - ours, key=str):

@@ -63,6 +63,12 @@ class Route:
     nexthop: str
 
 
+def action_of(value: str) -> tuple[str, str]:
+    """Return the action, in capitals, and its text: any white space separates them."""
+    action, *text = value.split(None, 1) or ("",)
+    return action.upper(), text[0].strip() if text else ""
+
+
 def route_of(value: str) -> Route:
     """Return transport and next-hop of `transport:nexthop`; without a colon, the whole is the transport."""
     transport, _, nexthop = value.strip().partition(":")
@@ -70,12 +76,16 @@ def route_of(value: str) -> Route:
 
 
 def table_specs(value: str) -> tuple[str, ...]:
-    """Return the tables, `type:name`, of a list of tables; those inside pipemap and unionmap too."""
+    """Return the tables, `type:name`, of a list of tables; those inside braces, pipemap and unionmap too."""
     return tuple(_specs(value, MOST_NESTED))
 
 
 def _specs(value: str, levels: int) -> Iterator[str]:
     for element in split_list(value):
+        if element.startswith("{"):
+            if levels and element.endswith("}"):
+                yield from _specs(without_braces(element), levels - 1)
+            continue
         kind, colon, name = element.partition(":")
         if not colon:
             continue
@@ -85,6 +95,25 @@ def _specs(value: str, levels: int) -> Iterator[str]:
             yield from _specs(without_braces(name), levels - 1)
         else:
             yield f"{kind}:{name}"
+
+
+FILE: Final = "file"
+"""In place of a table's type, for a file whose lines are elements of a list."""
+
+
+def is_file(element: str) -> bool:
+    """Tell whether an element of a list, `/file/name`, stands for the elements in a file."""
+    return element.startswith("/")
+
+
+def file_specs(value: str) -> tuple[str, ...]:
+    """Return the files that a list names, each as `file:/file/name`."""
+    return tuple(f"{FILE}:{element}" for element in split_list(value) if is_file(element))
+
+
+def is_table(element: str) -> bool:
+    """Tell whether an element of a list is a table; colons inside brackets belong to an IPv6 address."""
+    return ":" in element.partition("[")[0]
 
 
 def seconds(value: str, unit: str = "s") -> int | None:

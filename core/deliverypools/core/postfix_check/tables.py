@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from deliverypools.core.decisions import REFUSED_CONTENT_TAG, REFUSED_TAG
 from deliverypools.core.postfix_check.checks import Check, Severity, check
-from deliverypools.core.postfix_check.configuration import Entry, Table
+from deliverypools.core.postfix_check.configuration import Entry, Table, Unread
 from deliverypools.core.postfix_check.pools import OUR_BODY_LINES
-from deliverypools.core.postfix_check.routes import checked_tables
+from deliverypools.core.postfix_check.routes import LOCAL_MAPS, PROBE_MAPS, checked_tables
 from deliverypools.core.postfix_check.server import DOMAIN_PARAMETERS
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import table_specs
+from deliverypools.core.postfix_check.syntax import file_specs, table_specs
 from deliverypools.core.postfix_check.tags import UNKNOWN_POOL, tag
 
-_LISTED: Final[Mapping[str, tuple[str, ...]]] = {
-    "transport_maps": ("transport_map_round_the_hop", "transport_map_leads_nowhere", "transport_map_names_a_pool"),
-    "smtpd_milter_maps": ("milter_switched_off_for_clients",),
+_OF_TRANSPORT_MAPS: Final = (
+    "transport_map_round_the_hop",
+    "transport_map_to_this_machine",
+    "transport_map_leads_nowhere",
+    "transport_map_names_a_pool",
+)
+_LISTED: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
+    ("trivial-rewrite", ("transport_maps",), _OF_TRANSPORT_MAPS),
+    ("trivial-rewrite", tuple(PROBE_MAPS), ("probe_leaves_by_no_pool",)),
+    ("trivial-rewrite", DOMAIN_PARAMETERS, ("domain_not_accepted",)),
+    ("local", LOCAL_MAPS, ("local_route_round_the_hop", "local_route_leads_nowhere")),
+    ("smtpd", ("smtpd_milter_maps",), ("milter_switched_off_for_clients",)),
+)
+"""The program that looks into a table, the parameters, and the checks that need what they list."""
+_FILES: Final[Mapping[str, tuple[str, ...]]] = {
+    "mynetworks": ("trusted_networks_differ",),
     **dict.fromkeys(DOMAIN_PARAMETERS, ("domain_not_accepted",)),
 }
 _OF_ACTIONS: Final = ("action_that_reroutes",)
@@ -35,11 +50,15 @@ _ASKED_FOR_REMOVAL: Final[Mapping[str, tuple[str, ...]]] = {
 def tables_to_list(site: Site) -> dict[str, set[str]]:
     """Return the tables whose entries are looked at, by `type:name`, each with the checks that need it."""
     wanted: dict[str, set[str]] = {}
-    for parameter, checks in _LISTED.items():
-        for service in (None, *site.postfix.running("smtpd")):
-            _note(wanted, site.postfix.value(parameter, service), checks)
+    for command, parameters, checks in _LISTED:
+        for parameter in parameters:
+            for _, value in site.postfix.wherever_set(parameter, command):
+                _note(wanted, table_specs(value), checks)
+    for parameter, checks in _FILES.items():
+        for _, value in site.postfix.wherever_set(parameter, "trivial-rewrite"):
+            _note(wanted, file_specs(value), checks)
     for _, tables in checked_tables(site):
-        _note(wanted, tables, _OF_ACTIONS)
+        _note(wanted, table_specs(tables), _OF_ACTIONS)
     return wanted
 
 
@@ -54,15 +73,15 @@ def tables_to_ask(site: Site) -> dict[str, tuple[tuple[str, ...], set[str]]]:
         for parameter, checks in parameters.items():
             wanted: dict[str, set[str]] = {}
             for service in site.postfix.running(command):
-                _note(wanted, site.postfix.value(parameter, service), checks)
+                _note(wanted, table_specs(site.postfix.value(parameter, service)), checks)
             for spec, names in wanted.items():
                 known_keys, known_names = asked.get(spec, ((), set()))
                 asked[spec] = tuple(dict.fromkeys((*known_keys, *keys))), known_names | names
     return asked
 
 
-def _note(wanted: dict[str, set[str]], tables: str, checks: tuple[str, ...]) -> None:
-    for spec in table_specs(tables):
+def _note(wanted: dict[str, set[str]], specs: tuple[str, ...], checks: tuple[str, ...]) -> None:
+    for spec in specs:
         wanted.setdefault(spec, set()).update(checks)
 
 
@@ -73,21 +92,47 @@ def _note(wanted: dict[str, set[str]], tables: str, checks: tuple[str, ...]) -> 
 )
 def table_missing(site: Site) -> Iterator[str]:
     """Every table that is named is there."""
-    for spec, table, _ in _with_problems(site):
-        if table.is_missing:
-            yield f"{spec}: {table.problem}"
+    for spec, table, _ in _with_problems(site, Unread.MISSING):
+        yield f"{spec}: {table.problem}"
+
+
+_NOT_KNOWN: Final = "What this table does to mail is not known; the checks that are named have not looked at it."
 
 
 @check(
     Severity.WARNING,
-    can_happen="What this table does to mail is not known; the checks that are named have not looked at it.",
+    can_happen=_NOT_KNOWN,
     remedy="Run the check as a user who can read the table (root).",
 )
 def table_not_read(site: Site) -> Iterator[str]:
-    """Every table that matters could be read, to its end."""
-    for spec, table, checks in _with_problems(site):
-        if not table.is_missing:
-            yield f"{spec}: {table.problem}; not examined by: {', '.join(sorted(checks))}"
+    """Whoever runs the check may read every table that matters."""
+    return _not_examined(site, Unread.FORBIDDEN)
+
+
+@check(
+    Severity.WARNING,
+    can_happen="What the rest of this table does to mail is not known: the checks that are named have not seen it.",
+    remedy="Search the table for what these checks look for (postmap -s lists it), or split it into several.",
+)
+def table_too_large(site: Site) -> Iterator[str]:
+    """Every table that matters could be read to its end: 16 MB are read of each."""
+    return _not_examined(site, Unread.TOO_LARGE)
+
+
+@check(
+    Severity.WARNING,
+    can_happen=_NOT_KNOWN,
+    remedy="Mend what the message says: an error in the table or in its name, a table type that this machine has no"
+    " package for, a server that does not answer. `postmap -q KEY TYPE:NAME` shows it again.",
+)
+def table_fails(site: Site) -> Iterator[str]:
+    """Every table that matters answers."""
+    return _not_examined(site, Unread.FAILED)
+
+
+def _not_examined(site: Site, unread: Unread) -> Iterator[str]:
+    for spec, table, checks in _with_problems(site, unread):
+        yield f"{spec}: {table.problem}; not examined by: {', '.join(sorted(checks))}"
 
 
 @check(
@@ -103,28 +148,32 @@ def table_asked_elsewhere(site: Site) -> Iterator[str]:
             yield f"{kind} table; not examined by: {', '.join(sorted(checks))}"
 
 
-def _with_problems(site: Site) -> Iterator[tuple[str, Table, set[str]]]:
+def _with_problems(site: Site, unread: Unread) -> Iterator[tuple[str, Table, set[str]]]:
     wanted = tables_to_list(site)
     for spec, (_, checks) in tables_to_ask(site).items():
         wanted.setdefault(spec, set()).update(checks)
     for spec, checks in wanted.items():
         table = site.postfix.tables.get(spec, Table())
-        if table.problem:
+        if table.problem and table.unread is unread:
             yield spec, table, checks
 
 
-def pattern_entries(text: str) -> Iterator[Entry]:
+def pattern_entries(text: str, kind: str) -> Iterator[Entry]:
     """Yield the rules of a regexp, pcre or cidr table: patterns and actions, without `if` and `endif`."""
     for line in _logical_lines(text):
-        entry = _rule_of(line)
-        if entry is not None:
-            yield entry
+        pattern = line.lstrip(_NEGATIONS)
+        if not _IF.match(pattern):
+            yield _network_rule(pattern) if kind == "cidr" else _pattern_rule(pattern)
+
+
+_NEGATIONS: Final = f"!{string.whitespace}"
+_IF: Final = re.compile(r"(if|endif)(?![0-9a-z])", re.IGNORECASE)
 
 
 def _logical_lines(text: str) -> Iterator[str]:
     """Yield lines as in postconf(5): white space continues one; empty lines and comments are left out."""
     parts: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if not line[0].isspace() and parts:
@@ -135,17 +184,18 @@ def _logical_lines(text: str) -> Iterator[str]:
         yield " ".join(parts)
 
 
-def _rule_of(line: str) -> Entry | None:
-    pattern = line.removeprefix("!").lstrip()
-    first_word = pattern.split(None, 1)[0].lower() if pattern else ""
-    if first_word in ("if", "endif") or first_word.startswith(("if/", "if!")):
-        return None
-    if pattern[:1].isalnum() or pattern[:1] in "[:":
-        key, _, value = line.partition(" ")  # cidr
-        return Entry(key=key, value=value.strip())
-    end = _end_of_pattern(pattern)
-    flags, _, value = pattern[end:].partition(" ")
-    return Entry(key=pattern[:end] + flags, value=value.strip())
+def _network_rule(line: str) -> Entry:
+    network, *action = line.split(None, 1) or ("",)
+    return Entry(key=network, value=action[0].strip() if action else "")
+
+
+def _pattern_rule(line: str) -> Entry:
+    end = _end_of_pattern(line)
+    flags, *action = _WHITE_SPACE.split(line[end:], maxsplit=1)
+    return Entry(key=line[:end] + flags, value=action[0].strip() if action else "")
+
+
+_WHITE_SPACE: Final = re.compile(r"\s+")
 
 
 def _end_of_pattern(pattern: str) -> int:
@@ -160,4 +210,10 @@ def _end_of_pattern(pattern: str) -> int:
     return len(pattern)
 
 
-TABLE_CHECKS: Final[tuple[Check, ...]] = (table_missing, table_not_read, table_asked_elsewhere)
+TABLE_CHECKS: Final[tuple[Check, ...]] = (
+    table_missing,
+    table_not_read,
+    table_too_large,
+    table_fails,
+    table_asked_elsewhere,
+)

@@ -9,7 +9,7 @@ from deliverypools.core.decisions import REFUSED_CONTENT_TAG, REFUSED_TAG
 from deliverypools.core.postfix_check.checks import Check, Severity, check
 from deliverypools.core.postfix_check.configuration import Service
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import route_of
+from deliverypools.core.postfix_check.syntax import action_of, route_of
 
 UNKNOWN_POOL: Final = "no-such-pool"
 """No pool of anybody's: the last rule has to answer."""
@@ -36,9 +36,9 @@ def tag_without_its_transport(site: Site) -> Iterator[str]:
 
 
 def _problem(site: Site, pool: str, answer: str) -> str:
-    action, _, destination = answer.partition(" ")
+    action, destination = action_of(answer)
     transport = route_of(destination).transport
-    if action.upper() != "FILTER":
+    if action != "FILTER":
         return "FILTER is expected"
     if ":" not in destination:
         return "the colon after the transport is missing"
@@ -59,7 +59,7 @@ def last_tag_rule_missing(site: Site) -> Iterator[str]:
     """A tag without a rule puts the message on hold."""
     for label, tables in tagged(site):
         answer = site.postfix.answer(tables, tag(UNKNOWN_POOL))
-        if answer.partition(" ")[0].upper() != "HOLD":
+        if action_of(answer)[0] != "HOLD":
             yield f"{label}: a tag without a rule: {answer or 'no answer'}; HOLD is expected"
 
 
@@ -75,7 +75,8 @@ def refused_tag_missing(site: Site) -> Iterator[str]:
     for label, tables in tagged(site):
         for name in (REFUSED_TAG, REFUSED_CONTENT_TAG):
             answer = site.postfix.answer(tables, tag(name))
-            if not answer.upper().startswith("FILTER ERROR:"):
+            action, destination = action_of(answer)
+            if action != "FILTER" or not destination.startswith("error:"):
                 yield f"{label}: {tag(name)}: {answer or 'no answer'}"
 
 
@@ -113,7 +114,7 @@ def _chosen_by_clients(site: Site, cleanup: Service) -> Iterator[str]:
     tables = site.postfix.value("header_checks", cleanup)
     for pool in site.settings.pools:
         answer = site.postfix.answer(tables, tag(pool))
-        if answer.upper().startswith("FILTER"):
+        if action_of(answer)[0] == "FILTER":
             yield f"{cleanup.label}: header_checks: {tag(pool)}: {answer}"
 
 
@@ -135,7 +136,7 @@ def tag_chosen_before_the_hop(site: Site) -> Iterator[str]:
             continue
         tables = site.postfix.value("milter_header_checks", cleanup)
         for pool in site.settings.pools:
-            if site.postfix.answer(tables, tag(pool)).upper().startswith("FILTER"):
+            if action_of(site.postfix.answer(tables, tag(pool)))[0] == "FILTER":
                 yield f"{cleanup.label}: milter_header_checks = {tables}"
                 break
 
