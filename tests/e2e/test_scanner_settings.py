@@ -11,11 +11,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mailing import ALICE, BOB, HIGH_RISK, NORMAL, RELAY, arrived, decision, fresh, from_outside, mail, running, submit
+from mailing import (
+    ALICE,
+    BOB,
+    HIGH_RISK,
+    NORMAL,
+    RELAY,
+    arrived,
+    decision,
+    fresh,
+    from_outside,
+    mail,
+    notice_to,
+    running,
+    submit,
+)
 from scripted_scanner import HAM, SPAM, Behaviour, ScriptedScanner
 
 from deliverypools.lab.examples import load_example
 from deliverypools.lab.lab import Lab
+from deliverypools.lab.receiver import Reply
 from deliverypools.lab.scanners import RspamdServer
 from deliverypools.lab.site import Site
 from deliverypools.lab.waiting import wait_until
@@ -228,3 +243,17 @@ def test_what_rspamd_marks_as_a_milter_of_its_own_leaves_by_high_risk(lab: Lab):
             assert arrived(lab, clean).source_address in NORMAL
         finally:
             lab.postfix.set_main({"smtpd_milters": before})
+
+
+def test_notice_about_a_forward_that_a_scanner_calls_spam_is_dropped(lab: Lab, scanner: ScriptedScanner):
+    """It would go to whoever was forged: SPF and DKIM say nothing of example.com."""
+    configure(lab, {"spamd": scanner.address}, bounces={"drop_backscatter": True})
+    lab.receiver.answer("via-alias@example.net", Reply(552, "5.2.2 Mailbox full"))
+    spammer, stranger = fresh(), fresh()
+    with scanner.behaving(says(SPAM)):
+        from_outside(lab, "alias@example.org", mail(spammer), sender=spammer)
+        wait_until(lambda: "the message was spam: spamd" in lab.milter.log(), timeout_seconds=30, what="dropped notice")
+    from_outside(lab, "alias@example.org", mail(stranger), sender=stranger)
+    assert notice_to(lab, stranger).source_address in HIGH_RISK
+    lab.wait_until_queue_is_empty()
+    assert not [message for message in lab.messages if spammer in message.recipients]
