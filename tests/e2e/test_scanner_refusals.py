@@ -196,3 +196,24 @@ def test_who_sends_without_a_ticket_is_not_told_but_postmaster():
         )
         lab.wait_until_queue_is_empty()
         assert lab.messages == []
+
+
+@pytest.mark.parametrize("sender", ["alice@example.org", ""])
+def test_the_ticket_of_a_bounce_is_no_way_round_the_scanner(lab: Lab, sender: str):
+    subject = fresh_subject()
+    submit(lab, fresh(), mail(body=INFECTED, Subject=subject))
+    wait_until(
+        lambda: any(subject in message.as_string() for message in lab.mailbox("alice")),
+        timeout_seconds=30,
+        what="bounce",
+    )
+    bounce = next(message for message in lab.mailbox("alice") if subject in message.as_string())
+    ticket = str(bounce["X-Delivery-Pool-Ticket"]).replace("\n", "\r\n")
+    recipient = fresh()
+    data = mail(body=INFECTED, X_Delivery_Pool_Ticket=ticket)
+    lab.sendmail(sender, [recipient], data, user="nobody")
+    wait_until(
+        lambda: any(recipient in said_in(message) for message in lab.mailbox("postmaster")),
+        timeout_seconds=30,
+        what="notice to postmaster",
+    )

@@ -296,6 +296,13 @@ class TestWhyNot:
         theirs = origin(ingress=Ingress.LOCAL, account="uid:33", envelope_sender="")
         assert to_be_asked([Scanner.CLAMD], message(origin=theirs, envelope_sender=""), settings) == (Scanner.CLAMD,)
 
+    @pytest.mark.parametrize("ingress", [Ingress.BOUNCE, Ingress.OUTSIDE])
+    def test_the_ticket_of_another_message_is_no_way_round_the_scanners(self, ingress):
+        settings = scanning(**ALL, malware="reject", scan="submitted")
+        known = origin(ingress=ingress, account="", envelope_sender="")
+        assert to_be_asked([Scanner.CLAMD], message(origin=known), settings) == ()
+        assert to_be_asked([Scanner.CLAMD], message(origin=known, is_sent_on=True), settings) == (Scanner.CLAMD,)
+
     def test_what_this_postfix_has_made_is_never_scanned(self):
         facts = message(origin=origin(ingress=Ingress.BOUNCE), envelope_sender="")
         assert to_be_asked(list(Scanner), facts, scanning(**ALL, malware="reject")) == ()

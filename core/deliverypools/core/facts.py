@@ -103,6 +103,8 @@ class MessageFacts:
     origin: Origin | None = None
     """None where it is unknown: `origin_problem` says why."""
     origin_problem: str = ""
+    is_sent_on: bool = False
+    """Whether sendmail(1) or a client of ours has sent it on since, so that its origin tells little of its content."""
     sender_domain_has_mx_or_address: Finding = NOT_ASKED
     account_restricted: Finding = Finding(Answer.NO)
     """Whether the responsible account may not send now; the evidence says why and until when."""

@@ -191,7 +191,8 @@ def _refusal(facts: MessageFacts, settings: Settings) -> Refusal:
     """Return who is told that a message is refused: never somebody who may be forged, nor a list about its members."""
     origin = facts.origin
     nobody_else = facts.archive_copies and facts.archive_copies == len(facts.recipients)
-    if origin is None or facts.has_null_sender or nobody_else or facts.headers.first("List-Id") is not None:
+    is_ours = origin is not None and origin.ingress is not Ingress.BOUNCE and not facts.has_null_sender
+    if origin is None or not is_ours or nobody_else or facts.headers.first("List-Id") is not None:
         return Refusal.TO_POSTMASTER
     if origin.ingress is not Ingress.OUTSIDE and settings.is_accepted_domain(domain_of(facts.envelope_sender)):
         return Refusal.TO_SENDER

@@ -123,6 +123,7 @@ def _facts(
         kind=message.kind,
         origin=origin,
         origin_problem=problem or ticket.origin_problem,
+        is_sent_on=ticket.first_made_at is not None,
         account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
         sender_domain_has_mx_or_address=sender_domain,
         forwarded_by=sent_on.automatic or sent_on.mailbox,

@@ -56,14 +56,15 @@ def why_not_scanned(facts: MessageFacts, settings: Settings) -> tuple[str, ...]:
 def reason_to_leave_out(facts: MessageFacts, settings: Settings) -> str:
     """Return why no scanner is asked about such a message, whatever its size; "" where they are.
 
-    One of unknown origin can be of either kind.
+    One of unknown origin can be of either kind, and so can one that was sent on: with a ticket that it had when it
+    came, it may be anything by now.
     """
     origin = facts.origin
-    if origin is not None and (origin.ingress is Ingress.BOUNCE or _is_own_notice(facts, origin)):
-        return "made on this host"
-    if origin is not None and settings.spam.scan != "both":
+    if origin is not None and not facts.is_sent_on:
+        if origin.ingress is Ingress.BOUNCE or _is_own_notice(facts, origin):
+            return "made on this host"
         is_forwarded = _is_forwarded(facts, origin, settings)
-        if is_forwarded is not (settings.spam.scan == "forwarded"):
+        if settings.spam.scan != "both" and is_forwarded is not (settings.spam.scan == "forwarded"):
             return f'spam.scan = "{settings.spam.scan}"'
     skipped = reason_to_skip(facts, settings)
     return f"spam.skip, {skipped}" if skipped else ""
