@@ -8,8 +8,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 ARGS ?=
 # Debian's package of npm, where no other npm is installed: the two do not go together.
 npm = $(if $(shell type -P npm),,npm)
+# What builds the Debian package, with Debian's own Python.
+deb_packages = binutils python3-dev python3-venv
 # Options for pytest: make test PYTEST_ARGS="-k ticket"
 PYTEST_ARGS ?=
+install_tests = tests/e2e/test_postfix_*.py tests/e2e/test_two_instances.py tests/e2e/test_profile_change.py tests/e2e/test_planned_routes.py tests/e2e/test_fast_path_*.py
 pytest = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help
@@ -35,12 +38,44 @@ types: prepare
 
 # No other target after pytest: its closing line is the last one.
 .PHONY: test
-test: lint types  ## everything: style, types, all tests; root, for those with a real Postfix (PYTEST_ARGS="...")
-	$(pytest) $(PYTEST_ARGS)
+test: lint types  ## style, types, all tests but those of test-install and test-deb; root, for those with a real Postfix (PYTEST_ARGS="...")
+	$(pytest) $(foreach file,$(install_tests) tests/e2e/test_package*.py,--ignore-glob '$(file)') $(PYTEST_ARGS)
+
+.PHONY: test-install
+test-install: prepare  ## changes of a running Postfix: install and uninstall under load and interrupted, proofs of the fast path; root, 12 minutes
+	$(pytest) $(wildcard $(install_tests)) $(PYTEST_ARGS)
+
+.PHONY: test-hop
+test-hop: prepare  ## the end-to-end tests with all mail through the hop: `make test` has the fast path on; root
+	DELIVERY_POOLS_LAB_FAST_PATH=off $(pytest) tests/e2e $(foreach file,$(install_tests) tests/e2e/test_package*.py,--ignore-glob '$(file)') $(PYTEST_ARGS)
+
+.PHONY: test-deb
+test-deb:  ## build the Debian package, and try it in a fresh Debian with systemd as PID 1; root, two minutes
+	@scripts/prepare $(deb_packages) debootstrap
+	.venv/bin/python -m pytest tests/e2e/test_package.py tests/e2e/test_package_beside_postfix.py $(PYTEST_ARGS)
+
+.PHONY: deb
+deb:  ## write the Debian package, dist/*.deb, for the Debian release of this machine
+	@scripts/prepare $(deb_packages)
+	@packaging/build-deb
 
 .PHONY: check
 check: lint types  ## style, types and the fast tests: no Postfix, no root
 	$(pytest) tests/unit tests/property tests/contract tests/shell $(PYTEST_ARGS)
+
+.PHONY: test-alerts
+test-alerts:  ## test the alert rules for Prometheus with promtool (fetched from Debian's package, not installed)
+	@scripts/promtool check rules prometheus/delivery-pools.rules.yml
+	@scripts/promtool test rules prometheus/delivery-pools.tests.yml
+
+.PHONY: bench
+bench:  ## measure throughput, CPU, latency, memory beside bare Postfix and other milters (ARGS="--quick", ARGS="--scaling")
+	@scripts/prepare opendkim opendmarc openssl policyd-rate-limit
+	@.venv/bin/python bench/throughput.py $(ARGS)
+
+.PHONY: bench-slow-dns
+bench-slow-dns: prepare  ## 1,000 connections whose mail waits for a slow DNS server: delay of other mail (ARGS="--seconds 2")
+	@.venv/bin/python bench/slow_dns.py $(ARGS)
 
 .PHONY: bench-policy
 bench-policy:  ## measure the policy service beside Debian's policyd-rate-limit (ARGS="--rounds 5 --seconds 10")
@@ -77,9 +112,17 @@ bench-spam-corpus:  ## 1,000 messages of the SpamAssassin corpus: pool against v
 bench-scanners: prepare  ## measure throughput with rspamd asked by us beside rspamd as its own milter (ARGS="--rounds 5")
 	@.venv/bin/python bench/scanners.py $(ARGS)
 
+.PHONY: soak
+soak: prepare  ## 10,000 messages while milter, policy, Postfix and state fail at random (ARGS="--messages 500 --seed 7")
+	@.venv/bin/python bench/soak.py $(ARGS)
+
 .PHONY: bench-audit
 bench-audit: prepare  ## measure the audit of a mail log of 1 GB: speed and memory (ARGS="--megabytes 200")
 	@.venv/bin/python bench/audit.py $(ARGS)
+
+.PHONY: bench-metrics
+bench-metrics: prepare  ## measure what metrics cost a message and a request (ARGS="--messages 2000")
+	@.venv/bin/python bench/metrics.py $(ARGS)
 
 .PHONY: format
 format: prepare  ## rewrite the code in the project's style
@@ -87,7 +130,7 @@ format: prepare  ## rewrite the code in the project's style
 	.venv/bin/ruff format
 
 .PHONY: docs
-docs: prepare  ## write the pages that are made from the code: docs/checks.md, docs/rules.md, docs/settings.md
+docs: prepare  ## write the pages that are made from the code: docs/{checks,failures,metrics,rules,settings}.md
 	@.venv/bin/python scripts/docs.py
 
 .PHONY: lock

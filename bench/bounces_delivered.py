@@ -22,7 +22,7 @@ from deliverypools.lab.receiver import ReceivedMessage
 
 _SENDER = "alice@example.org"
 _MBOX_LINE = re.compile(rb"\A>?From [^\n]*\n")
-_RULE = re.compile(r"pass=egress pool=(\S+) rule=(\S+) ")
+_RULE = re.compile(r"pass=(?:egress|fast) pool=(\S+) rule=(\S+) ")
 
 
 def main() -> int:

@@ -25,6 +25,8 @@ GRACE_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
 """What was sent is waited for: policyd-rate-limit ends when a client closes before it has its answer."""
 _END: Final = b"\n\n"
+_STRIDE: Final = 7919
+"""A prime: every account has its turn."""
 
 # What smtpd(8) of Postfix 3.8 sends for an authenticated client with TLS.
 _REQUEST: Final = (
@@ -52,9 +54,10 @@ class Result:
     """Milliseconds, from the time at which a request was due."""
 
 
-def request(stage: str, number: int) -> bytes:
+def request(stage: str, number: int, accounts: int) -> bytes:
     """Return the request about message `number`, a message of one recipient."""
-    account = number % ACCOUNTS
+    # Not one account after the other: those next to each other in a database are read together.
+    account = number * _STRIDE % accounts
     # At RCPT Postfix does not know the number of recipients yet.
     count = int(stage == "END-OF-MESSAGE")
     return _REQUEST % (stage.encode(), account, count, b"4B%09XZ" % number, number, account)
@@ -92,7 +95,7 @@ class Connection:
         return whole
 
 
-def closed_loop(path: str, stage: str, first: int, seconds: float) -> Result:
+def closed_loop(path: str, stage: str, first: int, seconds: float, accounts: int) -> Result:
     """Send as fast as answers come."""
     result = Result()
     connections = {connection.fileno(): connection for connection in (Connection(path) for _ in range(CONNECTIONS))}
@@ -101,7 +104,7 @@ def closed_loop(path: str, stage: str, first: int, seconds: float) -> Result:
     begin = time.perf_counter()
     for descriptor, connection in connections.items():
         poller.register(descriptor, select.EPOLLIN)
-        connection.send(request(stage, number))
+        connection.send(request(stage, number, accounts))
         number += 1
     busy = len(connections)
     while busy:
@@ -118,19 +121,19 @@ def closed_loop(path: str, stage: str, first: int, seconds: float) -> Result:
             if is_over:
                 busy -= 1
                 continue
-            connection.send(request(stage, number))
+            connection.send(request(stage, number, accounts))
             number += 1
     result.unanswered = busy
     result.elapsed_seconds = time.perf_counter() - begin
     return result
 
 
-def paced(path: str, stage: str, first: int, seconds: float, rate: float) -> Result:
+def paced(path: str, stage: str, first: int, seconds: float, accounts: int, *, rate: float) -> Result:
     """Send so many requests a second, over the connections in turn."""
     result = Result()
     connections = [Connection(path) for _ in range(CONNECTIONS)]
     total = int(seconds * rate)
-    requests = [request(stage, first + number) for number in range(total)]
+    requests = [request(stage, first + number, accounts) for number in range(total)]
     begin = time.perf_counter() + 0.1
     last_sending = begin + seconds + GRACE_SECONDS
     end = last_sending + PATIENCE_SECONDS
@@ -172,6 +175,7 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     rate = order.pop("rate")
     path = order.pop("socket")
+    order.setdefault("accounts", ACCOUNTS)
     result = paced(path, rate=rate, **order) if rate else closed_loop(path, **order)
     print(json.dumps(asdict(result)))
 

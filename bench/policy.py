@@ -224,7 +224,7 @@ def _settings_text(path: Path, state: str) -> str:
     return (
         f'accepted_domains = ["example.org"]\nstate = "{state}"\nticket_key_file = "{path.parent}/ticket.keys"\n'
         f'{pools}[alerts]\nspool = "{path.parent}/spool"\n'
-        f'[policy]\nsocket = "unix:{path}"\n'
+        f'[policy]\nsocket = "unix:{path}"\n[metrics]\nlisten = "off"\n'
         f"[limits]\nrecipients_per_day = {HIGH}\nmessages_per_minute = {HIGH}\n"
     )
 

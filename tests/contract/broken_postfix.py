@@ -1,11 +1,13 @@
 """Postfix configurations that are broken in one way each, by the check that has to name it, and what else follows."""
 
-from good_postfix import HOLD, REFUSED, REINJECT, TAG_CHECKS
+from good_postfix import HOLD, REFUSED, REINJECT, SOCKETS, TAG_CHECKS, probe_rules
 from postfix_files import OURS, Change
 
 SLOW = "slow unix - - y - - smtp\n"
 """An SMTP client that a site made for itself."""
 LISTENER = "127.0.0.1:10027/inet"
+FALLBACK = "smtp_fallback_relay"
+SRS_ONLY = "pipemap:{regexp:{config}/delivery-pools/srs_addresses,"
 
 
 def tag_checks(**changes: str) -> dict[str, str]:
@@ -33,7 +35,14 @@ BROKEN = {
         {"pool_address_unused"},
     ),
     "pool_helo_differs": ("hop", Change(options={"pool-relay/unix": {"smtp_helo_name": "mail.example.org"}}), set()),
-    "protocols_set_on_a_transport": ("hop", Change(options={"pool-relay/unix": {"inet_protocols": "all"}}), set()),
+    "protocols_set_on_a_transport": (
+        "hop",
+        Change(
+            main={"inet_interfaces": "127.0.0.1, [::1]"},
+            options={"pool-relay/unix": {"inet_protocols": "ipv4"}},
+        ),
+        set(),
+    ),
     "tag_stays_on_the_wire": (
         "hop",
         Change(
@@ -48,6 +57,19 @@ BROKEN = {
     "tripwire_missing": ("hop", Change(master="relay unix - - y - - smtp\n"), set()),
     # ---- routes
     "default_route_misses_the_decision": ("hop", Change(main={"relay_transport": "smtp"}), set()),
+    "routes_out_of_date": (
+        "hop",
+        Change(
+            main={
+                "transport_maps": "texthash:{config}/delivery-pools/routes, texthash:{config}/transport",
+            },
+            files={
+                "delivery-pools/routes": "one.example internal:[10.0.0.1]\ntwo.example internal:[10.0.0.2]\n",
+                "transport": "one.example smtp:[10.0.0.7]\ntwo.example smtp:[10.0.0.2]\n",
+            },
+        ),
+        set(),
+    ),
     "transport_by_sender": (
         "hop",
         Change(main={"sender_dependent_default_transport_maps": "static:smtp"}),
@@ -80,6 +102,21 @@ BROKEN = {
     "local_route_round_the_hop": (
         "hop",
         Change(main={"fallback_transport": "slow:[mx.other.example]"}, master=SLOW),
+        set(),
+    ),
+    "internal_takes_mail_outside": (
+        "hop",
+        Change(main={"transport_maps": "inline:{example.org=internal:, a.example=internal:}"}),
+        set(),
+    ),
+    "internal_server_is_not_ours": (
+        "hop",
+        Change(main={"transport_maps": "inline:{a.example=internal:[198.51.100.27]}"}),
+        set(),
+    ),
+    "fallback_relay_round_the_decision": (
+        "hop",
+        Change(main={"smtp_fallback_relay": "[198.51.100.27]"}, options={"internal/unix": {FALLBACK: None}}),
         set(),
     ),
     "content_filter_round_the_decision": ("hop", Change(main={"content_filter": "slow:"}, master=SLOW), set()),
@@ -119,7 +156,20 @@ BROKEN = {
     "tag_not_looked_at": ("hop", Change(options={"cleanup-egress/unix": {"milter_header_checks": None}}), set()),
     "tag_without_its_transport": (
         "hop",
-        Change(files=tag_checks(relay="/^X-Delivery-Pool: relay$/ FILTER pool-relay\n")),
+        Change(
+            files=tag_checks(
+                relay="/^X-Delivery-Pool: relay$/ FILTER pool-relay\n" + probe_rules("relay", "pool-relay")
+            )
+        ),
+        set(),
+    ),
+    "probe_rules_missing": (
+        "hop",
+        Change(
+            files=tag_checks(
+                relay="/^X-Delivery-Pool: relay$/ FILTER pool-relay:\n" + probe_rules("relay", "pool-normal")
+            )
+        ),
         set(),
     ),
     "last_tag_rule_missing": (
@@ -299,6 +349,16 @@ BROKEN = {
         set(),
     ),
     "policy_stops_mail": ("hop", Change(main={"delivery_pools_policy": "unix:delivery-pools/policy.sock"}), set()),
+    "policy_socket_and_chroot": (
+        "hop",
+        Change(main={"delivery_pools_policy": f"{{ unix:{SOCKETS}/policy.sock, default_action=DUNNO }}"}),
+        set(),
+    ),
+    "socketmap_socket_and_chroot": (
+        "hop",
+        Change(main={"recipient_canonical_maps": f"{SRS_ONLY} socketmap:unix:{SOCKETS}/socketmap.sock:srs}}"}),
+        set(),
+    ),
     "filtered_mail_is_counted_again": (
         "hop",
         Change(
@@ -316,6 +376,41 @@ BROKEN = {
         set(),
     ),
     "proxy_hides_the_client": ("hop", Change(options={"smtp/inet": {"smtpd_proxy_filter": "127.0.0.1:10024"}}), set()),
+    # ---- the fast path
+    "cleanup_service_missing": (
+        "hop",
+        Change(options={"smtp/inet": {"cleanup_service_name": "claenup"}}),
+        set(),
+    ),
+    "fast_path_half_set_up": (
+        "hop",
+        Change(
+            options={"smtp/inet": {"cleanup_service_name": "cleanup-fast", "milter_macro_defaults": ""}},
+            settings={"fast_path": "auto"},
+        ),
+        {"fast_path_not_possible"},
+    ),
+    "fast_path_in_the_wrong_place": (
+        "hop",
+        Change(
+            options={"cleanup-pickup/unix": {"milter_macro_defaults": "delivery_pools_fast_path=$config_directory"}},
+            settings={"fast_path": "auto"},
+        ),
+        {"fast_path_not_possible"},
+    ),
+    "fast_path_not_possible": (
+        "hop",
+        Change(main={"always_bcc": "archive@example.org"}, settings={"fast_path": "auto"}),
+        set(),
+    ),
+    # ---- queues and transports
+    "pool_is_deferred": ("hop", Change(main={"defer_transports": "uucp, pool-relay"}), set()),
+    "tuning_not_copied": ("hop", Change(main={"smtp_destination_rate_delay": "1s"}), set()),
+    "other_instances_not_examined": (
+        "hop",
+        Change(main={"multi_instance_directories": "/etc/postfix-out"}),
+        set(),
+    ),
     # ---- tables
     "table_missing": ("hop", Change(main={"transport_maps": "texthash:{config}/no-such-file"}), set()),
     "table_fails": ("hop", Change(main={"transport_maps": "inline:{a.example}"}), set()),

@@ -1,10 +1,12 @@
 """Further forms of the leaks in broken_postfix.py: each is named by this check, and by no other."""
 
-from broken_postfix import LISTENER, SLOW
+from broken_postfix import LISTENER, SLOW, SRS_ONLY
 from good_postfix import REINJECT
-from postfix_files import Change
+from postfix_files import OURS, Change
 
 ASK = "check_policy_service $delivery_pools_policy"
+OUTSIDE = "internal_takes_mail_outside"
+NO_MAPS = {LISTENER: {"smtpd_milter_maps": ""}}
 
 MORE = {
     "a site's recipient restrictions on the listener": (
@@ -185,6 +187,40 @@ MORE = {
         Change(options={"rewrite/unix": {"sender_dependent_default_transport_maps": "static:slow:"}}, master=SLOW),
         "transport_by_sender",
     ),
+    "a table of transports by sender": (
+        "hop",
+        Change(
+            main={"sender_dependent_default_transport_maps": "inline:{{a@example.org=slow:}}"},
+            master=SLOW,
+        ),
+        "transport_by_sender",
+    ),
+    "a port by sender where nobody listens": (
+        "hop",
+        Change(main={"sender_dependent_default_transport_maps": "inline:{{a@example.org=egress:[127.0.0.1]:10099}}"}),
+        "transport_by_sender",
+    ),
+    "FILTER to a tripwire": (
+        "hop",
+        Change(main={"body_checks": "regexp:{config}/b"}, files={"b": "/x/ FILTER smtp:[127.0.0.1]:10024\n"}),
+        "action_that_reroutes",
+    ),
+    "a generated route for an entry that is gone": (
+        "hop",
+        Change(
+            main={"transport_maps": "texthash:{config}/delivery-pools/routes"},
+            files={"delivery-pools/routes": "gone.example internal:[10.0.0.1]\n"},
+        ),
+        "routes_out_of_date",
+    ),
+    "a generated route to a gateway that has moved": (
+        "hop",
+        Change(
+            main={"transport_maps": "texthash:{config}/delivery-pools/routes, inline:{{p.example=smtp:[new.example]}}"},
+            files={"delivery-pools/routes": "p.example egress:[127.0.0.1]:10027\n"},
+        ),
+        "routes_out_of_date",
+    ),
     "relayhost of the resolver": (
         "hop",
         Change(options={"rewrite/unix": {"relayhost": "[198.51.100.25]"}}),
@@ -235,6 +271,11 @@ MORE = {
         Change(options={"submission/inet": {"content_filter": "scan:[127.0.0.1]:10024"}}, master=REINJECT),
         "express_with_routes",
     ),
+    "express: a next-hop of relay_domains": (
+        "express",
+        Change(main={"relay_domains": "inside.example", "relay_transport": "pool-high-risk:[198.51.100.27]"}),
+        "express_with_routes",
+    ),
     "express: local domains of the resolver": (
         "express",
         Change(options={"rewrite/unix": {"mydestination": "example.org"}}),
@@ -262,5 +303,132 @@ MORE = {
         "hop",
         Change(main={"virtual_mailbox_domains": "{config}/v"}, files={"v": "example.org\n/etc/more\n"}),
         "table_fails",
+    ),
+    # ---- internal leads outside
+    "all mail by internal": ("hop", Change(main={"transport_maps": "inline:{*=internal:}"}), OUTSIDE),
+    "all mail by internal, to a private address": (
+        "hop",
+        Change(main={"transport_maps": "static:internal:[10.0.0.5]"}),
+        OUTSIDE,
+    ),
+    "internal by a pattern, without a next-hop": (
+        "hop",
+        Change(main={"transport_maps": "regexp:{config}/t"}, files={"t": "/example/ internal:\n"}),
+        OUTSIDE,
+    ),
+    "domains below an accepted one by internal": (
+        "hop",
+        Change(main={"transport_maps": "inline:{.example.org=internal:}"}),
+        OUTSIDE,
+    ),
+    "relay_domains by internal that are not accepted": (
+        "hop",
+        Change(main={"relay_transport": "internal:", "relay_domains": "example.org, example.net"}),
+        OUTSIDE,
+    ),
+    "relay_domains of a table, by internal": (
+        "hop",
+        Change(
+            main={"relay_transport": "internal:", "relay_domains": "texthash:{config}/r"},
+            files={"r": "example.net ok\n"},
+        ),
+        OUTSIDE,
+    ),
+    "relay_domains by internal, to a stranger": (
+        "hop",
+        Change(main={"relay_transport": "internal:[198.51.100.27]", "relay_domains": "example.net"}),
+        "internal_server_is_not_ours",
+    ),
+    "users that are not known here, by internal to a stranger": (
+        "hop",
+        Change(main={"fallback_transport": "internal:[198.51.100.27]"}),
+        "internal_server_is_not_ours",
+    ),
+    "mailboxes by internal, wherever DNS says": (
+        "hop",
+        Change(main={"virtual_transport": "internal:"}),
+        "internal_server_is_not_ours",
+    ),
+    # ---- fallback relays
+    "a fallback relay for the mail of a scanner": (
+        "hop",
+        Change(
+            main={"smtp_fallback_relay": "[198.51.100.27]", "content_filter": "scan:[127.0.0.1]:10024"},
+            master=REINJECT,
+        ),
+        "fallback_relay_round_the_decision",
+    ),
+    "a fallback relay for a scanner that FILTER names": (
+        "hop",
+        Change(
+            main={"header_checks": "regexp:{config}/h"},
+            files={"h": "/^Subject: scan/ FILTER scan:[127.0.0.1]:10024\n"},
+            master=REINJECT.replace("- 2 smtp", "- 2 smtp\n  -o smtp_fallback_relay=[198.51.100.27]"),
+        ),
+        "fallback_relay_round_the_decision",
+    ),
+    # ---- transports that are not reached
+    "internal is not private": (
+        "hop",
+        Change(
+            without=("internal/unix",),
+            master="internal unix n - y - - smtp\n",
+            main={"transport_maps": "inline:{a.example=internal:[10.0.0.5]}"},
+        ),
+        "transport_map_leads_nowhere",
+    ),
+    "a mailbox server's transport that is switched off": (
+        "hop",
+        Change(main={"virtual_transport": "internal:[10.0.0.5]", "master_service_disable": "internal/unix"}),
+        "local_route_leads_nowhere",
+    ),
+    # ---- sockets
+    "before compatibility level 1, - in the column chroot is yes": (
+        "hop",
+        Change(
+            main={
+                "compatibility_level": "0",
+                "smtpd_milters": OURS.replace("unix:", "unix:/var/spool/postfix/"),
+                "append_dot_mydomain": "no",
+            },
+            master="smtp inet n - - - - smtpd\nsubmission inet n - - - - smtpd\n",
+        ),
+        "milter_socket_and_chroot",
+    ),
+    "the socketmap behind a chrooted proxymap": (
+        "hop",
+        Change(
+            main={
+                "recipient_canonical_maps": f"{SRS_ONLY} proxy:socketmap:unix:/var/spool/postfix/delivery-pools/"
+                "socketmap.sock:srs}"
+            },
+            master="proxymap unix - - y - - proxymap\n",
+        ),
+        "socketmap_socket_and_chroot",
+    ),
+    # ---- milters of some clients
+    "our milter for some clients, with another default": (
+        "hop",
+        Change(
+            main={
+                "smtpd_milter_maps": "cidr:{{10.0.0.0/8 {unix:delivery-pools/milter.sock,default_action=accept}}}",
+                "milter_protocol": "6",
+            },
+            options=NO_MAPS,
+        ),
+        "milter_does_not_tempfail",
+    ),
+    "our milter for some clients, with the default of all": (
+        "hop",
+        Change(
+            main={
+                "smtpd_milter_maps": "cidr:{config}/m",
+                "milter_default_action": "accept",
+                "milter_protocol": "6",
+            },
+            files={"m": "10.0.0.0/8 inet:127.0.0.1:8891, unix:delivery-pools/milter.sock\n"},
+            options=NO_MAPS,
+        ),
+        "milter_does_not_tempfail",
     ),
 }

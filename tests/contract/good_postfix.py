@@ -12,7 +12,19 @@ scan unix - - y - 2 smtp
   -o smtpd_end_of_data_restrictions=
   -o mynetworks=127.0.0.0/8
 """
-TAG_CHECKS = {name: f"/^X-Delivery-Pool: {name}$/ FILTER pool-{name}:\n" for name in ("normal", "high-risk", "relay")}
+SOCKETS = "/var/spool/postfix/delivery-pools"
+PROBED = {"4": "[127.0.0.1]", "6": "[::1]"}
+
+
+def probe_rules(tag, transport):
+    rule = "/^X-Delivery-Pool: {} probe-{} ([0-9]+)$/ FILTER {}:{}:$1\n"
+    return "".join(rule.format(tag, family, transport, host) for family, host in PROBED.items())
+
+
+TAG_CHECKS = {
+    name: f"/^X-Delivery-Pool: {name}$/ FILTER pool-{name}:\n" + probe_rules(name, f"pool-{name}")
+    for name in ("normal", "high-risk", "relay")
+}
 REFUSED = "/^X-Delivery-Pool: refused/ FILTER error:5.7.1 no\n"
 HOLD = "/^X-Delivery-Pool:/ HOLD no rule\n"
 
@@ -78,6 +90,13 @@ GOOD = {
             master="pool-normal-2 unix - - y - - smtp\n  -o smtp_bind_address=192.0.2.11\n"
             "  -o smtp_bind_address6=2001:db8::10\n  -o smtp_bind_address_enforce=yes\n"
             "  -o smtp_helo_name=mail.example.org\n  -o smtp_header_checks=$delivery_pools_smtp_header_checks\n",
+            files={
+                "delivery-pools/tag_checks": "".join(TAG_CHECKS.values())
+                + "/^X-Delivery-Pool: normal 2$/ FILTER pool-normal-2:\n"
+                + probe_rules("normal 2", "pool-normal-2")
+                + REFUSED
+                + HOLD
+            },
             settings={
                 "pools": {
                     "normal": {"addresses": ["192.0.2.10", "192.0.2.11", "2001:db8::10"], "helo": "mail.example.org"},
@@ -156,6 +175,58 @@ GOOD = {
             master="mailboxes unix - - y - - smtp\n",
         ),
     ),
+    "servers of ours behind internal: by domain, by name, by address": (
+        "hop",
+        Change(
+            main={
+                "transport_maps": "inline:{example.org=internal:, sub.example.org=internal:[mail.example.org],"
+                " p.example=internal:[10.0.0.5]:26, {q.example=internal:[fd00::5]}}",
+                "mailbox_transport_maps": "inline:{joe=internal:[mail.example.org]}",
+                "relay_transport": "internal:",
+                "relay_domains": "example.org",
+            }
+        ),
+    ),
+    "other people's domains behind a private address": (
+        "hop",
+        Change(main={"relay_transport": "internal:[10.0.0.5]", "relay_domains": "example.net"}),
+    ),
+    "a fallback relay for the pools, and none for scanners": (
+        "hop",
+        Change(
+            main={"smtp_fallback_relay": "[198.51.100.27]", "content_filter": "scan:[127.0.0.1]:10024"},
+            master=REINJECT.replace("- 2 smtp", "- 2 smtp\n  -o smtp_fallback_relay="),
+        ),
+    ),
+    "before compatibility level 1: absolute inside the chroot": (
+        "hop",
+        Change(
+            main={
+                "compatibility_level": "0",
+                "smtpd_milters": OURS.replace("unix:", "unix:/"),
+                "append_dot_mydomain": "no",
+            },
+            master="smtp inet n - - - - smtpd\nsubmission inet n - - - - smtpd\n",
+        ),
+    ),
+    "sockets of the policy service and of the socketmap, not chrooted": (
+        "hop",
+        Change(
+            main={
+                "delivery_pools_policy": f"{{ unix:{SOCKETS}/policy.sock, default_action=DUNNO }}",
+                "recipient_canonical_maps": "pipemap:{regexp:{config}/delivery-pools/srs_addresses,"
+                f" proxy:socketmap:unix:{SOCKETS}/socketmap.sock:srs}}",
+            },
+            master="smtp inet n - n - - smtpd\nsubmission inet n - n - - smtpd\n",
+        ),
+    ),
+    "our milter in the lists of some clients": (
+        "hop",
+        Change(
+            main={"smtpd_milter_maps": f"cidr:{{{{10.0.0.0/8 {OURS}}}}}"},
+            options={"127.0.0.1:10027/inet": {"smtpd_milter_maps": ""}},
+        ),
+    ),
     "restriction classes, tables in braces, tabs": (
         "hop",
         Change(
@@ -180,6 +251,34 @@ GOOD = {
             master="spamassassin unix - n n - - pipe\n  user=nobody argv=/usr/bin/spamc ${recipient}\n"
             "lmtp-scan unix - - y - 2 lmtp\n" + REINJECT,
             options={"smtp/inet": {"content_filter": "spamassassin"}},
+        ),
+    ),
+    "entries of the site that a table in front answers": (
+        "hop",
+        Change(
+            main={
+                "transport_maps": "texthash:{config}/delivery-pools/routes, inline:{"
+                "{own.example=smtp:[10.0.0.1]}, {usual.example=smtp:}}"
+            },
+            files={
+                "delivery-pools/routes": "own.example internal:[10.0.0.1]\nusual.example egress:[127.0.0.1]:10027\n"
+            },
+        ),
+    ),
+    "senders that take the hop, or no way out": (
+        "hop",
+        Change(
+            main={
+                "sender_dependent_default_transport_maps": "inline:{{a@example.org=egress:[127.0.0.1]:10027},"
+                " {b@example.org=DUNNO}, {@example.net=error:5.7.1 no}}"
+            }
+        ),
+    ),
+    "a transport of one family, with interfaces of that family": (
+        "hop",
+        Change(
+            main={"inet_interfaces": "127.0.0.1, [::1]"},
+            options={"pool-relay/unix": {"inet_protocols": "ipv4", "inet_interfaces": "127.0.0.1"}},
         ),
     ),
     "the routes of probes named once more": (

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from deliverypools.adapters.postfix_configuration import PostfixReader
+from deliverypools.adapters.postfix_examples import load_example
 from deliverypools.core.postfix_check.checks import Finding
 from deliverypools.core.postfix_check.examine import examine
 from deliverypools.core.postfix_check.site import Site
+from deliverypools.core.postfix_install.examples import parse_main, parse_master, render_main, render_master
 from deliverypools.core.settings import Settings
-from deliverypools.lab.examples import load_example, parse_main, parse_master, render_main, render_master
-from deliverypools.lab.site import MASTER_CF, MASTER_CHANGES, SITE_MAIN
+from deliverypools.lab.site import MASTER_CF, MASTER_CHANGES, SITE_MAIN, with_fast_doors
 
 OURS = "{ unix:delivery-pools/milter.sock, default_action=tempfail, protocol=6 }"
 POOLS = {"normal": (10, "mail"), "high-risk": (20, "mail-high-risk"), "relay": (30, "mail-relay")}
@@ -39,6 +40,7 @@ def settings_of(profile: str, changes: dict[str, Any]) -> Settings:
     own: dict[str, Any] = {
         "accepted_domains": ["example.org"],
         "profile": profile,
+        "fast_path": "off",  # what excludes it is no fault
         "pools": {
             name: {"addresses": [f"192.0.2.{host}", f"2001:db8::{host}"], "helo": f"{helo}.example.org"}
             for name, (host, helo) in POOLS.items()
@@ -62,6 +64,8 @@ def write(directory: Path, profile: str, change: Change) -> None:
         services[key] = with_options(services[key], options)
     for label in change.without:
         del services[label.rpartition("/")[0], label.rpartition("/")[2]]
+    if profile == "hop":
+        services = with_fast_doors(services, main.get("milter_macro_defaults", ""))
     (directory / "delivery-pools").mkdir(parents=True)
     (directory / "main.cf").write_text(render_main(main))
     (directory / "master.cf").write_text(render_master(services))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import replace
 
@@ -13,10 +14,10 @@ from good_postfix import GOOD, HOLD, REFUSED, TAG_CHECKS
 from postfix_files import Change, findings, settings_of, write
 
 from deliverypools.adapters.postfix_configuration import PostfixReader, PostfixUnreadable
+from deliverypools.adapters.postfix_examples import load_example
 from deliverypools.core.postfix_check.checks import MOST_OF_ONE_CHECK, Severity
 from deliverypools.core.postfix_check.examine import CHECKS, examine
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.lab.examples import load_example
 
 
 @pytest.mark.parametrize(("profile", "change"), GOOD.values(), ids=GOOD.keys())
@@ -24,7 +25,13 @@ def test_good_configuration_is_not_blamed(tmp_path, profile, change):
     assert [(one.check, one.found) for one in findings(tmp_path / "etc", profile, change)] == []
 
 
-TESTED_ELSEWHERE = {"pool_address_unused", "postfix_too_old", "table_not_read", "table_too_large"}
+TESTED_ELSEWHERE = {
+    "pool_address_unused",
+    "postfix_too_old",
+    "table_not_read",
+    "table_too_large",
+    "table_not_compiled_again",
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -53,8 +60,17 @@ def test_address_of_the_settings_that_no_transport_has(tmp_path):
     more = {name: {"addresses": [str(a) for a in pool.addresses], "helo": pool.helo} for name, pool in pools.items()}
     more["normal"]["addresses"].append("192.0.2.11")
     found = findings(tmp_path / "etc", "hop", Change(settings={"pools": more}))
+    hold = "HOLD Delivery Pools: no transport for this pool"
     assert [(one.check, one.found) for one in found] == [
-        ("pool_address_unused", "pools.normal.addresses: no transport of the pool has 192.0.2.11")
+        ("pool_address_unused", "pools.normal.addresses: no transport of the pool has 192.0.2.11"),
+        (
+            "probe_rules_missing",
+            f"X-Delivery-Pool: normal 2 probe-4 25: {hold}; FILTER pool-normal-2:[127.0.0.1]:25 is expected",
+        ),
+        (
+            "probe_rules_missing",
+            f"X-Delivery-Pool: normal 2 probe-6 25: {hold}; FILTER pool-normal-2:[::1]:25 is expected",
+        ),
     ]
 
 
@@ -65,6 +81,73 @@ def test_old_postfix(tmp_path, version):
     postfix = PostfixReader(str(tmp_path / "etc")).read(settings)
     postfix = replace(postfix, parameters={**postfix.parameters, "mail_version": version})
     assert [one.check for one in examine(Site(postfix, settings))] == ["postfix_too_old"]
+
+
+class TestCompiledTables:
+    """postmap(1) makes t.db of t; what an administrator edits is t."""
+
+    def make(self, tmp_path, *, source_age, service=False):
+        etc = tmp_path / "etc"
+        value = {"transport_maps": f"hash:{etc}/t"}
+        change = Change(options={"rewrite/unix": value}) if service else Change(main=value)
+        write(etc, "hop", replace(change, files={"t": "intern.example internal:[10.0.0.5]\n"}))
+        subprocess.run(["postmap", "-c", str(etc), f"hash:{etc}/t"], check=True)
+        compiled = (etc / "t.db").stat().st_mtime
+        os.utime(etc / "t", (compiled - source_age, compiled - source_age))
+        settings = settings_of("hop", {})
+        return examine(Site(PostfixReader(str(etc)).read(settings), settings))
+
+    def test_compiled_after_the_change(self, tmp_path):
+        assert self.make(tmp_path, source_age=1) == ()
+
+    @pytest.mark.parametrize("service", [False, True], ids=["in main.cf", "by -o"])
+    def test_changed_since(self, tmp_path, service):
+        (found,) = self.make(tmp_path, source_age=-60, service=service)
+        assert (found.check, found.severity) == ("table_not_compiled_again", Severity.WARNING)
+        assert found.found == f"hash:{tmp_path}/etc/t: changed after it was compiled"
+
+
+@pytest.mark.parametrize("transport", ["pool-normal", "egress"])
+@pytest.mark.parametrize("how", ["private", "disabled"])
+def test_transport_that_is_not_reached_is_none(tmp_path, transport, how):
+    """qmgr(8) says "mail transport unavailable": the checks for what is missing speak."""
+    label = f"{transport}/unix"
+    example = load_example("hop", lambda text: text).master[transport, "unix"]
+    public = re.sub(r"\A(\S+ +unix +)-", r"\1n", example)
+    change = {
+        "private": Change(master=f"{public}\n"),
+        "disabled": Change(main={"master_service_disable": label}),
+    }[how]
+    why = {
+        "private": "not reached: its column private in master.cf is n",
+        "disabled": f"switched off: master_service_disable = {label}",
+    }[how]
+    found = findings(tmp_path / "etc", "hop", change)
+    expected = {
+        "pool-normal": ("pool_transport_missing", f"pool normal: pool-normal: {why}"),
+        "egress": ("hop_missing", f"egress: {why}"),
+    }[transport]
+    assert expected in [(one.check, one.found) for one in found]
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        {"smtp_destination_rate_delay": "1s", "default_destination_rate_delay": "1s"},
+        {
+            "smtp_destination_concurrency_limit": "5",
+            **{f"pool-{pool}_destination_concurrency_limit": "5" for pool in TAG_CHECKS},
+        },
+        {
+            "smtp_destination_concurrency_limit": "5",
+            **{f"pool-{pool}_destination_concurrency_limit": "3" for pool in TAG_CHECKS},
+        },
+        {"defer_transports": "uucp"},
+    ],
+    ids=["the default for all", "copied", "pools of their own", "another transport is paused"],
+)
+def test_tuning_that_is_right(tmp_path, main):
+    assert findings(tmp_path / "etc", "hop", Change(main=main)) == ()
 
 
 class TestUnreadable:

@@ -1,9 +1,10 @@
 """Look-ups of sender domains, asked of a real DNS server on loopback."""
 
 import contextlib
+import functools
 import socket
 import threading
-from concurrent.futures import Executor, Future
+from concurrent.futures import ThreadPoolExecutor
 
 import dns.message
 import dns.rcode
@@ -14,7 +15,8 @@ from deliverypools.adapters.sender_domains import LAST_KNOWN_SECONDS, SenderDoma
 from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.core.facts import Answer, Finding
 from deliverypools.core.settings import Settings
-from deliverypools.lab.dns_server import DnsFailure, DnsServer
+from deliverypools.lab.dns_server import DnsFailure, DnsServer, Slow
+from deliverypools.lab.waiting import wait_until
 
 POOLS = {
     name: {"addresses": [f"192.0.2.{number}"], "helo": f"{name}.example.org"}
@@ -48,6 +50,7 @@ class Dns(DnsServer):
 
     def __init__(self):
         super().__init__(ZONES)
+        self.queries = []
         self.failing_types = {}
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -55,8 +58,9 @@ class Dns(DnsServer):
         self.port = self._servers[0].server_address[1]
 
     def answer(self, wire):
-        self.may_answer.wait(10)
         question = dns.message.from_wire(wire).question[0]
+        self.queries.append(dns.rdatatype.to_text(question.rdtype))
+        self.may_answer.wait(10)
         failure = self.failing_types.get(dns.rdatatype.to_text(question.rdtype))
         if failure is DnsFailure.TIMEOUT:
             return None
@@ -242,21 +246,63 @@ class TestLastKnownAnswer:
         assert look_up(domains(), "example.org").answer is Answer.YES
 
 
-class _AtOnce(Executor):
-    """Runs what is submitted before submit() returns: the extreme of a look-up that ends at once."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        future = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-def test_a_look_up_that_ends_at_once_blocks_nobody(domains):
+@pytest.mark.parametrize("domain", ["mx.example", "nothing.example", "nowhere.invalid", ""])
+def test_a_look_up_that_ends_at_once_blocks_nobody(domains, domain):
     asked = domains()
-    asked._resolver._tasks.shutdown()
-    asked._resolver._tasks = _AtOnce()
+    for rdtype in ("MX", "A", "AAAA"):  # From now on all of it comes back in the thread that asks.
+        asked._resolver.look_up(domain, rdtype, 10)
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(look_up(asked, "mx.example")), daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(look_up(asked, domain)), daemon=True)
     thread.start()
     thread.join(10)
-    assert [finding.answer for finding in answers] == [Answer.YES]
+    assert [finding.answer for finding in answers] == [Answer.YES if domain == "mx.example" else Answer.NO]
+
+
+class TestSlowServer:
+    def test_two_seconds_for_each_answer_are_in_time(self, domains, dns_server):
+        dns_server.fail(".", Slow(2.0))
+        asked = domains(timeout_seconds=5)
+        names = ("mx.example", "a.example", "aaaa.example", "nothing.example")
+        with ThreadPoolExecutor() as messages:
+            found = messages.map(functools.partial(look_up, asked), names)
+            assert [finding.answer for finding in found] == [Answer.YES, Answer.YES, Answer.YES, Answer.NO]
+
+    def test_other_types_are_not_asked_while_nobody_waits(self, domains, dns_server):
+        asked = domains(timeout_seconds=10)
+        dns_server.may_answer.clear()
+        future = asked.start("mx.example")
+        wait_until(lambda: dns_server.queries == ["MX"], timeout_seconds=10, what="the question")
+        dns_server.may_answer.set()
+        assert future.result(10).answer is Answer.YES
+        assert dns_server.queries == ["MX"]
+
+    def test_other_types_are_asked_beside_mx_when_a_message_waits(self, domains, dns_server):
+        dns_server.failing_types = {"MX": DnsFailure.TIMEOUT}
+        asked = domains(timeout_seconds=30)
+        assert look_up(asked, "a.example") == Finding(Answer.YES, "a.example: has A")
+
+    def test_no_such_domain_is_believed_when_mx_has_answered_too(self, domains, dns_server):
+        dns_server.fail("mx.example", DnsFailure.NXDOMAIN, "A")
+        dns_server.fail("mx.example", Slow(0.6), "MX")
+        assert look_up(domains(timeout_seconds=5), "mx.example").answer is Answer.YES
+
+    def test_what_nobody_waited_for_serves_the_next_message(self, domains, dns_server):
+        dns_server.fail("a.example", Slow(0.4))
+        asked = domains(timeout_seconds=5)
+        assert asked.start("a.example").result(10).answer is Answer.YES
+        questions = dns_server.times_asked("a.example")
+        assert asked.start("a.example").result(0).answer is Answer.YES
+        assert dns_server.times_asked("a.example") == questions
+
+
+def test_an_error_of_ours_reaches_who_waits_and_the_domain_is_asked_again(domains, dns_server, monkeypatch):
+    asked = domains()
+
+    def break_down(*_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(asked._state, "remember_sender_domain", break_down)
+        with pytest.raises(ZeroDivisionError):
+            look_up(asked, "example.org")
+    assert look_up(asked, "example.org").answer is Answer.YES

@@ -47,6 +47,13 @@ def path(store):
     return store.path
 
 
+def without_evidence(old):
+    """Take a file back to the schema that had none: version 6."""
+    for column in ("leaves_by", "details"):
+        old.execute(f"ALTER TABLE decisions DROP COLUMN {column}")
+    old.execute("DROP TABLE waiting")
+
+
 def rows_in(path, table):
     with contextlib.closing(sqlite3.connect(path)) as reader:
         return reader.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
@@ -196,6 +203,7 @@ class TestOpening:
         state.close()
         with contextlib.closing(sqlite3.connect(path)) as old:
             old.execute("ALTER TABLE ndrs DROP COLUMN reply")
+            without_evidence(old)
             old.execute("PRAGMA user_version = 3")
         assert state.ndrs(since=0.0, most=10) == [ndr_event()]
         assert state.sent(["<1@example.org>"], []) == [record()]
@@ -210,11 +218,25 @@ class TestOpening:
         with contextlib.closing(sqlite3.connect(path)) as old:
             old.execute("DROP TABLE scans")
             old.execute("DROP INDEX decisions_not_sent")
+            without_evidence(old)
             old.execute("PRAGMA user_version = 4")
         state.remember_scan("key", "answer", 100)
         assert state.known_scans(["key"]) == {"key": "answer"}
         assert state.sent(["<1@example.org>"], []) == [record()]
         assert state.ndrs(since=0.0, most=10) == [ndr_event(reply="550 5.1.1 no such user")]
+
+    def test_rows_of_before_have_no_evidence_and_stay(self, path, state):
+        state.record(record(), DAY)
+        state.close()
+        with contextlib.closing(sqlite3.connect(path)) as old:
+            without_evidence(old)
+            old.execute("PRAGMA user_version = 6")
+        assert state.record_of("mx1.example.org", "4Q1") == record()
+        later = record("4Q2", leaves_by="normal", details='{"v":1}')
+        state.record(later, DAY)
+        state.note_waiting(record("4Q3", pool=""), ["4Q0"], DAY)
+        assert sorted(state.decisions(), key=lambda row: row.queue_id) == [record(), later]
+        assert state.waiting("4Q0") == record("4Q3", pool="")
 
     def test_a_file_of_an_older_version_keeps_what_is_as_it_was(self, path, state, clock):
         """Its decisions cannot be looked up by Message-ID: they are left behind."""

@@ -6,10 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
+from debian_package import built, copy, installed
 from mailing import running
 
 from deliverypools.lab.lab import Lab
 from deliverypools.lab.postfix import Site
+
+__all__ = ["built", "copy", "installed"]
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def decision(lab: Lab, recipient: str) -> str:
 def decision_about(lab: Lab, message: ReceivedMessage) -> str:
     """Return the milter's log line about a message that reached somebody outside."""
     queue_id = (message.header("Received") or "").partition(" id ")[2].split()[0].rstrip(";")
-    return next(line for line in lab.milter.log().splitlines() if f" {queue_id}: pass=egress " in line)
+    return next(line for line in lab.milter.log().splitlines() if re.search(rf" {queue_id}: pass=(egress|fast) ", line))
 
 
 def arrived_with(lab: Lab, subject: str, recipient: str = "") -> ReceivedMessage:

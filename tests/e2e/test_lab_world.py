@@ -12,8 +12,8 @@ import pytest
 import spf
 from mailing import arrived, from_outside, mail, running
 
+from deliverypools.adapters.postfix_examples import example_directory
 from deliverypools.lab.dns_server import Slow
-from deliverypools.lab.examples import example_directory
 from deliverypools.lab.lab import OUTSIDE_CLIENT, Lab
 from deliverypools.lab.signing import ED25519, RSA, sealed, signed
 from deliverypools.lab.site import Site

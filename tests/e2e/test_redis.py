@@ -45,6 +45,10 @@ class RedisServer:
             )
             wait_until(_answers, timeout_seconds=20, what="redis-server")
 
+    def send_signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
             self._process.send_signal(number)

@@ -28,7 +28,7 @@ from mailing import (
 )
 from scripted_scanner import HAM, SPAM, Behaviour, ScriptedScanner
 
-from deliverypools.lab.examples import load_example
+from deliverypools.adapters.postfix_examples import load_example
 from deliverypools.lab.lab import Lab
 from deliverypools.lab.receiver import Reply
 from deliverypools.lab.scanners import RspamdServer

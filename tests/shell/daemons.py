@@ -65,6 +65,7 @@ class Site:
             "milter": {"socket": f"unix:{self.milter_socket}", "workers": 2, "drain_seconds": 2},
             "policy": {"socket": f"unix:{self.policy_socket}"},
             "alerts": {"spool": f"{self.folder}/spool"},
+            "metrics": {"listen": "off", "directory": f"{self.folder}/metrics"},
         }
         self.config.write_text(render_toml(merged(usual, changes)), encoding="utf-8")
 

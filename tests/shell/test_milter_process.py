@@ -318,6 +318,16 @@ class TestExpress:
         outcome = first_pass(milter, dataclasses.replace(MAIL, sender=sender))
         assert outcome.added_values(TAG) == [pool]
 
+    def test_at_the_listener_of_a_hop_the_ticket_counts(self, make_site, start):
+        """Between the daemons' reload and `postfix install`: client and login of the second pass are the hop's own."""
+        site = make_site()
+        submitted = MAIL.after(first_pass(start("milter", site)))
+        site.write(profile="express", milter={"socket": f"unix:{site.milter_socket}2"})
+        site.milter_socket += "2"
+        milter = start("milter", site)
+        assert egress_pass(milter, submitted).added_values(TAG) == ["normal"]
+        assert egress_pass(milter, MAIL).added_values(TAG) == ["high-risk"]
+
 
 def test_shadow_lets_everything_leave_by_normal_and_logs_the_decision(make_site, start):
     milter = start("milter", make_site(shadow=True))

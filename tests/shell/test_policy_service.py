@@ -6,7 +6,9 @@ from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.core.accounts import Account
 from deliverypools.core.facts import Ingress
 from deliverypools.core.limits import recipients_window
+from deliverypools.core.restrictions import Restriction
 from deliverypools.core.settings import OutboundPolicy, built_in_defaults
+from deliverypools.core.srs import SenderRewriter
 from deliverypools.core.tallies import DAY
 from deliverypools.policy import service as module
 from deliverypools.policy.service import DUNNO, PolicyService
@@ -35,7 +37,7 @@ def ask(state):
     """Ask about messages of Alice with so many recipients, all at once."""
     service = PolicyService(state, lambda: NOON)
 
-    def ask(*recipients, prefix="4Q", deadline=float("inf"), **changes):
+    def ask(*recipients, prefix="4Q", deadline=float("inf"), settings=SETTINGS, **changes):
         requests = [
             {
                 "protocol_state": "END-OF-MESSAGE",
@@ -47,7 +49,7 @@ def ask(state):
             | changes
             for number, count in enumerate(recipients)
         ]
-        return service.answers([service.question(request, SETTINGS, deadline) for request in requests], SETTINGS)
+        return service.answers([service.question(request, settings, deadline) for request in requests], settings)
 
     return ask
 
@@ -105,3 +107,34 @@ def test_a_reload_changes_the_limits_at_once(ask, state):
     for chosen, kind in ((generous, True), (SETTINGS, "refused")):
         again = request | {"queue_id": f"4RELOAD{kind}"}
         assert kinds(service.answers([service.question(again, chosen, float("inf"))], chosen)) == [kind]
+
+
+class TestShadow:
+    SHADOW = SETTINGS.model_copy(update={"shadow": True})
+
+    def test_a_restricted_account_is_not_refused_and_is_counted(self, ask, state, caplog):
+        caplog.set_level("INFO")
+        state.restrict(Restriction(account="alice@example.org", since=NOON, reason="too much"), by_hand=True)
+        assert kinds(ask(1)) == ["refused"]
+        assert ask(4, 5, prefix="4R", settings=self.SHADOW) == [DUNNO, DUNNO]
+        assert state.used([WINDOW]) == (9,)
+        assert "shadow: account alice@example.org would be refused: " in caplog.text
+
+    def test_nobody_is_restricted(self, ask, state):
+        assert ask(11, 5, settings=self.SHADOW) == [DUNNO, DUNNO]
+        assert state.restrictions() == []
+
+    @pytest.mark.parametrize("settings", [SETTINGS, SHADOW])
+    def test_an_srs_address_that_is_none_of_ours(self, state, settings, caplog):
+        caplog.set_level("INFO")
+        rewriter = SenderRewriter((b"secret",), "srs.example.org", lambda: NOON, 64)
+        service = PolicyService(state, lambda: NOON, lambda: rewriter)
+        forged = {
+            "protocol_state": "RCPT",
+            "sender": "",
+            "recipient": "SRS0=abcd=TT=example.com=u@srs.example.org",
+            "client_address": "198.51.100.7",
+        }
+        answer = service.question(forged, settings, float("inf"))
+        assert (answer == DUNNO) is settings.shadow
+        assert ("shadow: mail to SRS0=abcd" in caplog.text) is settings.shadow

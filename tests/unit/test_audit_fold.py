@@ -33,13 +33,16 @@ def row(pool="normal", **changes):
     return DecisionRecord(**usual | changes)
 
 
-def audited(log, *rows, recorded_since=LONG_AGO, since=0.0, most_open=100, most_findings=100, **site):
+def audited(
+    log, *rows, recorded_since=LONG_AGO, since=0.0, installed_at=None, most_open=100, most_findings=100, **site
+):
     """Fold lines; `rows` are the decision log."""
     audit = Audit(
         Surroundings(pools=POOLS, **site),
         lambda queue_id: [one for one in rows if one.queue_id == queue_id],
         recorded_since,
         since=since,
+        installed_at=installed_at,
         most_open=most_open,
         most_findings=most_findings,
     )
@@ -81,6 +84,41 @@ def test_what_was_refused_must_not_leave():
     assert kinds(audited([by("pool-normal/smtp")], row("refused"))) == [Kind.WRONG_POOL]
     refused = audited([tagged("refused"), by("error", relay="none", status="bounced")], row("refused"))
     assert (kinds(refused), refused.counts.pools["refused"].statuses) == ([], {"bounced": 1})
+
+
+class TestInternal:
+    """No pool is asked there; whose the server is, only its address, its name and the recipient's domain tell."""
+
+    def ours(self, domain, server):
+        return domain == "example.org" or server in ("[10.0.0.5]", "mail.example.org")
+
+    def outside(self, *log):
+        audit = audited(log, is_ours=self.ours)
+        assert kinds(audit) == []
+        return audit.counts.internal_outside
+
+    def test_servers_of_ours(self):
+        assert not self.outside(
+            by("internal/smtp", recipient="bob@EXAMPLE.org"),
+            by("internal/smtp", relay="10.0.0.5[10.0.0.5]:25"),
+            by("internal/smtp", relay="mail.example.org[198.51.100.9]:25"),
+            by("internal/smtp", relay="none", status="deferred"),
+            by("internal/lmtp"),
+            by("scan/smtp", relay="127.0.0.1[127.0.0.1]:10024"),
+        )
+
+    def test_strangers_are_counted_and_no_failure(self):
+        found = self.outside(
+            by("internal/smtp"), by("internal/smtp", status="deferred"), by("internal/smtp", recipient="a@b.example")
+        )
+        assert found == {
+            "example.com at mx.example.com[198.51.100.25]:25": 2,
+            "b.example at mx.example.com[198.51.100.25]:25": 1,
+        }
+
+    def test_they_are_bounded(self):
+        found = self.outside(*(by("internal/smtp", recipient=f"a@b{number}.example") for number in range(300)))
+        assert (len(found), found[OTHERS]) == (101, 200)
 
 
 def test_undecided_mail_that_left_by_high_risk_is_counted():
@@ -143,6 +181,24 @@ def test_a_line_undecided_decides_nothing():
 )
 def test_shadow(log, shadow, left_by, expected):
     assert kinds(audited([*log, by(f"{left_by}/smtp")], row("high-risk"), shadow=shadow)) == expected
+
+
+@pytest.mark.parametrize("shadow", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "left_by", "expected"),
+    [
+        ({"leaves_by": "normal"}, "pool-normal", []),
+        ({"leaves_by": "normal"}, "pool-high-risk", [Kind.WRONG_POOL]),
+        ({"leaves_by": "high-risk"}, "pool-normal", [Kind.WRONG_POOL]),
+        ({"leaves_by": "high-risk"}, "pool-high-risk", []),
+        ({"pool": "", "rule": "undecided", "leaves_by": "normal"}, "pool-normal", []),
+        ({"pool": "refused", "leaves_by": "normal"}, "pool-normal", []),
+        ({"pool": "refused", "leaves_by": "normal"}, "pool-relay", [Kind.WRONG_POOL]),
+    ],
+)
+def test_a_row_tells_itself_whether_shadow_mode_was_on(*, changes, left_by, expected, shadow):
+    record = row(**{"pool": "high-risk"} | changes)
+    assert kinds(audited([by(f"{left_by}/smtp")], record, shadow=shadow)) == expected
 
 
 @pytest.mark.parametrize(
@@ -329,3 +385,33 @@ def test_what_is_counted():
 def test_a_message_that_qmgr_puts_off_counts_for_its_pool():
     log = [tagged("normal"), by("error", relay="none", status="deferred"), by("pool-normal/smtp")]
     assert audited(log, row()).counts.pools["normal"].statuses == {"deferred": 1, "sent": 1}
+
+
+AT = NOW - 309  # the time in the lines
+
+
+class TestBeforeTheInstallation:
+    LEAK = (by("smtp", relay="mx.example.net[198.51.100.1]:25"),)
+
+    @pytest.mark.parametrize(
+        ("installed_at", "recorded_since", "failures"),
+        [
+            (NOW + 10, None, 0),
+            (NOW + 10, LONG_AGO, 0),
+            (AT - 3600, NOW + 3600, 1),
+            (None, NOW + 10, 0),
+            (None, AT - 10, 1),
+            (None, None, 1),
+        ],
+    )
+    def test_a_delivery_without_a_pool(self, installed_at, recorded_since, failures):
+        audit = audited(self.LEAK, recorded_since=recorded_since, installed_at=installed_at)
+        assert audit.counts.failures.total() == failures
+        assert audit.counts.before_installation == 1 - failures
+
+    def test_agents_of_before_finish_what_they_deliver(self):
+        assert audited(self.LEAK, installed_at=AT - 30).counts.before_installation == 1
+
+    def test_a_wrong_pool_is_a_failure_at_any_time(self):
+        audit = audited((by("pool-relay/smtp"),), row("normal"), installed_at=NOW + 10)
+        assert kinds(audit) == [Kind.WRONG_POOL]

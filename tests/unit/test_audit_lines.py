@@ -39,7 +39,8 @@ FORGED = "relay=x[198.51.100.99]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, status=
 def test_every_form_of_a_line(head, queue_id):
     blank = "" if head.endswith("\ufeff") else " "
     found = read_line(f"{head}{blank}{queue_id}: removed", times())
-    assert found == lines.Line(AT + (0.123 if ".123" in head else 0), "mx", True, lines.Removed(queue_id))
+    tag = "postfix-out/qmgr" if "postfix-out" in head else "postfix/qmgr"
+    assert found == lines.Line(AT + (0.123 if ".123" in head else 0), "mx", True, lines.Removed(queue_id), tag)
 
 
 @pytest.mark.parametrize("when", ["Nov 22 13:00:00", "2026-11-22T13:00:00Z"])
@@ -175,6 +176,9 @@ def test_what_is_not_understood_of_a_delivery_is_no_delivery_and_is_told(text):
         (removed(), lines.Removed(QUEUE_ID)),
         (tagged("high-risk"), lines.Tagged(QUEUE_ID, "high-risk")),
         (tagged("refused content"), lines.Tagged(QUEUE_ID, "refused content")),
+        (tagged("normal 2"), lines.Tagged(QUEUE_ID, "normal")),
+        (tagged("high-risk probe-6 45123"), lines.Tagged(QUEUE_ID, "high-risk")),
+        (tagged("normal 2 probe-4 45123"), lines.Tagged(QUEUE_ID, "normal")),
         (line("postfix/cleanup", f"{QUEUE_ID}: filter: header X-Delivery-Pool: relay from local; from=<>: pool-relay:"),
          lines.Tagged(QUEUE_ID, "relay")),
         (line("postfix/cleanup", f"{QUEUE_ID}: milter-hold: END-OF-MESSAGE from x"), lines.Held(QUEUE_ID)),

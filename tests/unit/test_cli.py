@@ -5,12 +5,15 @@ import os
 import pathlib
 import socket
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from command_line import MAIL, SETTINGS
 
 from deliverypools.adapters.key_file import read_keys
 from deliverypools.adapters.srs_secrets import read_srs_secrets
+from deliverypools.cli.postfix_findings import unreadable_remedy, wrapped
 
 COMMANDS = (
     *(("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"), ("usage",)),
@@ -292,20 +295,23 @@ class TestSrsSecrets:
             encoding="utf-8"
         ) + f'[socketmap]\nsocket = "unix:{tmp_path}/s.sock"\n'
         (tmp_path / "pools.toml").write_text(folder, encoding="utf-8")
-        answer = run("check", "--config", srs_config)
+        answer = run("check", "--no-postfix", "--config", srs_config)
         assert answer.err == f"error: {tmp_path}/srs.secrets: no such file; make it with: delivery-pools keys rotate\n"
         (tmp_path / "srs.secrets").write_text("postsrsd's own secret\n", encoding="ascii")
         (tmp_path / "srs.secrets").chmod(0o644)
-        assert f"{tmp_path}/srs.secrets: every user can read the keys" in run("check", "--config", srs_config).err
+        assert (
+            f"{tmp_path}/srs.secrets: every user can read the keys"
+            in run("check", "--no-postfix", "--config", srs_config).err
+        )
         (tmp_path / "srs.secrets").chmod(0o640)
-        assert run("check", "--config", srs_config).status == 0
+        assert run("check", "--no-postfix", "--config", srs_config).status == 0
 
     def test_check_looks_for_the_folder_of_the_socketmap(self, run, srs_config, tmp_path):
         run("keys", "rotate", "--config", srs_config)
         lines = f'[socketmap]\nsocket = "unix:{tmp_path}/nowhere/s.sock"\n'
         with (tmp_path / "pools.toml").open("a", encoding="utf-8") as file:
             file.write(lines)
-        answer = run("check", "--config", srs_config)
+        answer = run("check", "--no-postfix", "--config", srs_config)
         assert answer.err.startswith(f"error: socketmap.socket: there is no folder {tmp_path}/nowhere")
 
     def test_a_daemon_does_not_start_without_its_secrets(self, run, srs_config, tmp_path):
@@ -329,25 +335,25 @@ def forbid(monkeypatch, *paths):
 class TestCheck:
     def test_everything_is_there(self, run, config):
         run("keys", "rotate", "--config", config)
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert (answer.status, answer.err) == (0, "")
         assert answer.out.startswith("settings and files are in order")
 
     def test_missing_key_file(self, run, config, tmp_path):
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert (answer.status, answer.out) == (1, "")
         assert answer.err.startswith(f"error: {tmp_path}/ticket.keys: no such file")
 
     def test_keys_that_everybody_can_read(self, run, config, tmp_path):
         run("keys", "rotate", "--config", config)
         (tmp_path / "ticket.keys").chmod(0o644)
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert (answer.status, "every user can read the keys" in answer.err) == (1, True)
 
     def test_missing_folders_are_all_named(self, run, tmp_path, config):
         text = SETTINGS.format(folder=tmp_path / "nowhere")
         (tmp_path / "pools.toml").write_text(text, encoding="utf-8")
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert answer.status == 1
         assert [line.split(":")[1].strip() for line in answer.err.splitlines()[1:]] == [
             "state",
@@ -358,7 +364,7 @@ class TestCheck:
     def test_every_mistake_in_the_settings_is_named(self, run, config, tmp_path):
         text = SETTINGS.format(folder=tmp_path).replace("192.0.2.20", "192.0.2.300").replace("socket =", "sokcet =")
         (tmp_path / "pools.toml").write_text(text, encoding="utf-8")
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert answer.status == 78
         lines = [line.removeprefix(config).split(":")[1] for line in answer.err.splitlines()]
         assert lines == ["8", "14", "16"]
@@ -377,7 +383,7 @@ class TestCheck:
         (tmp_path / "file").touch()
         missing = f'spool = "{tmp_path}/file/spool"\nsendmail = "{tmp_path}/nosendmail"\n'
         (tmp_path / "pools.toml").write_text(SETTINGS.format(folder=tmp_path) + alerts + missing, encoding="utf-8")
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert answer.status == 1
         assert f"error: alerts.spool: there is no folder {tmp_path}/file; make it" in answer.err
         assert f"error: alerts.sendmail: {tmp_path}/nosendmail cannot be run" in answer.err
@@ -388,7 +394,7 @@ class TestCheck:
         (tmp_path / "file").touch()
         missing = f'spool = "{tmp_path}/file/spool"\nsendmail = "{tmp_path}/nosendmail"\n'
         (tmp_path / "pools.toml").write_text(SETTINGS.format(folder=tmp_path) + alerts + missing, encoding="utf-8")
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert "alerts.spool" in answer.err
         assert "alerts.sendmail" not in answer.err
 
@@ -400,22 +406,22 @@ class TestCheck:
         alerts = f'[alerts]\nwebhook = "http://127.0.0.1/hook"\nspool = "{spool}"\n'
         (tmp_path / "pools.toml").write_text(SETTINGS.format(folder=tmp_path) + alerts, encoding="utf-8")
         forbid(monkeypatch, *(() if may_write else (tmp_path / "closed",)))
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         closed = f"error: alerts.spool: this user cannot write the folder {tmp_path}/closed;"
         assert (answer.status, answer.err[: len(closed)]) == ((0, "") if may_write else (1, closed))
         assert not spool.parent.exists()
 
     def test_a_file_that_the_daemons_have_made(self, run, config, tmp_path, state):
         run("keys", "rotate", "--config", config)
-        assert run("check", "--config", config).status == 0
+        assert run("check", "--no-postfix", "--config", config).status == 0
         state.close()
         before = sorted(tmp_path.iterdir())
-        assert run("check", "--config", config).status == 0
+        assert run("check", "--no-postfix", "--config", config).status == 0
         assert before == [path for path in sorted(tmp_path.iterdir()) if path.suffix[-4:] not in ("-wal", "-shm")]
 
     def check_state_file(self, run, config):
         run("keys", "rotate", "--config", config)
-        answer = run("check", "--config", config)
+        answer = run("check", "--no-postfix", "--config", config)
         assert (answer.status, answer.out, len(answer.err.splitlines())) == (1, "", 1)
         return answer.err
 
@@ -453,7 +459,34 @@ class TestCheck:
                 f"sqlite:///{tmp_path}/state.db", f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
             )
             (tmp_path / "pools.toml").write_text(text, encoding="utf-8")
-            answer = run("check", "--config", config)
+            answer = run("check", "--no-postfix", "--config", config)
         assert (answer.status, answer.out) == (1, "")
         assert answer.err.startswith("error: state: the server does not answer as it should: ")
         assert answer.err.endswith("; is the server running? Else correct `state` in the settings\n")
+
+
+def test_a_reader_that_goes_away_gets_no_complaint_of_pythons(config):
+    command = [sys.executable, "-m", "deliverypools", "check", "--no-postfix", "--config", config]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 1
+        assert "Exception ignored" not in done.stderr
+        assert "Traceback" not in done.stderr
+        silent = subprocess.run([*command[:3], "--help"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        assert "Exception ignored" not in silent.stderr
+    finally:
+        os.close(writer)
+
+
+def test_a_remedy_of_what_postconf_does_not_read():
+    assert unreadable_remedy("fatal: /etc/postfix/main.cf, line 3: missing '='").startswith("Correct the line")
+    assert unreadable_remedy("open /etc/postfix/main.cf: Permission denied") == "Run this as root."
+    assert "--postfix DIR" in unreadable_remedy("something else")
+
+
+def test_sentences_fit_a_terminal():
+    text = wrapped("  can happen: " + "mail waits " * 40)
+    assert max(map(len, text.splitlines())) <= 100
+    assert " ".join(text.split()) == "can happen: " + " ".join(["mail waits"] * 40)

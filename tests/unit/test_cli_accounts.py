@@ -40,11 +40,19 @@ class TestRestricted:
         assert released.out.startswith("alice@example.org: released; until midnight (UTC) only an administrator")
         assert run("restricted", "list", "--config", config).out == "no account is restricted\n"
 
+    def test_in_shadow_mode_it_says_that_nothing_is_enforced(self, run, config):
+        file = pathlib.Path(config)
+        file.write_text(f"shadow = true\n{file.read_text(encoding='utf-8')}", encoding="utf-8")
+        told = "shadow = true: no restriction is enforced until that is switched off\n"
+        assert told in run("restricted", "add", "alice", "--config", config).out
+        assert run("restricted", "list", "--config", config).out.endswith(told)
+        assert run("restricted", "list", "--config", config, "--json").json()[0]["is_enforced"] is False
+
     def test_json(self, run, config):
         options = ("--config", config, "--json")
         (added,) = run("restricted", "add", "alice", *options).json()
         assert (added["account"], added["was_restricted"], added["requeue"]) == ("alice", False, None)
-        assert run("restricted", "list", *options).json() == [added["restricted"]]
+        assert run("restricted", "list", *options).json() == [added["restricted"] | {"is_enforced": True}]
         assert added["restricted"]["until"] is None
         assert run("restricted", "release", "alice", *options).json() == [
             {"account": "alice", "released": [added["restricted"]], "requeue": None}
@@ -382,6 +390,10 @@ class TestUsage:
         assert "  recipients in 24 hours: 7 external, 0 internal; in the last hour: 7 external, 0 internal" in lines
         limit = "7 of 10000 recipients in 24 hours (service limit; beyond: high-risk)"
         assert f"  recipients_per_day: {limit}" in lines
+
+    def test_a_name_of_which_nothing_is_on_record(self, run, config, state):
+        answer = run("usage", "--config", config, "nosuch@example.org")
+        assert "nothing on record; is the name right?" in answer.out
 
     @pytest.mark.parametrize(
         ("account", "way"),

@@ -11,6 +11,8 @@ import pytest
 from audit_lines import QUEUE_ID, begun, delivery, line, removed
 from command_line import SETTINGS
 
+from deliverypools.core.audit.instances import LogNames
+from deliverypools.core.postfix_install.manifest import Manifest, Phase, manifest_to_json
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.tallies import DAY
 
@@ -64,6 +66,26 @@ def test_all_is_right(run, config, decide, log):
     assert answer.out.splitlines()[-1] == "every delivery was by the pool that was decided"
     (row,) = (one for one in answer.out.splitlines() if one.startswith("normal "))
     assert row.split() == ["normal", "1", "1", "0", "0", "pool-normal", "1"]
+
+
+def test_what_went_outside_by_internal_is_shown(run, config, decide, log):
+    decide()
+    strange = delivery("postfix/internal/smtp", when=when(), recipient=HOSTILE)
+    ours = [
+        delivery("postfix/internal/smtp", when=when(), recipient="bob@example.org"),
+        delivery("postfix/internal/smtp", when=when(), relay="10.0.0.5[10.0.0.5]:25"),
+    ]
+    answer = run("audit", "--config", config, log(strange, *ours))
+    assert answer.status == 0
+    lines = answer.out.splitlines()
+    assert lines[-1] == "every delivery by a pool was by the one that was decided; see what went outside by internal"
+    assert "  1 example.com at mx.example.com[198.51.100.25]:25" in lines
+    assert any(line.startswith("1 attempts by internal were at servers that are not known") for line in lines)
+    assert run("audit", "--config", config, log(*ours)).out.endswith(
+        "every delivery was by the pool that was decided\n"
+    )
+    found = json.loads(run("audit", "--json", "--config", config, log(strange)).out)
+    assert found["counts"]["internal_outside"] == {"example.com at mx.example.com[198.51.100.25]:25": 1}
 
 
 def test_a_wrong_pool_as_people_read_it(run, config, decide, log):
@@ -132,9 +154,11 @@ def test_transports_that_lead_inside(run, config, state, log, option):
 
 
 def test_listener_of_a_route(run, config, state, log):
-    path = log(delivery("postfix/egress/smtp", relay="127.0.0.1[127.0.0.1]:10028", when=when()))
+    path = log(delivery("postfix/egress/smtp", relay="127.0.0.1[127.0.0.1]:10078", when=when()))
     assert run("audit", "--config", config, path).status == 1
-    assert run("audit", "--config", config, "--listener", "10028", path).status == 0
+    assert run("audit", "--config", config, "--listener", "10078", path).status == 0
+    made_by_us = log(delivery("postfix/egress/smtp", relay="127.0.0.1[127.0.0.1]:10077", when=when()))
+    assert run("audit", "--config", config, made_by_us).status == 0
 
 
 @pytest.mark.parametrize("lines", [[], ["x"], [line("sshd", "session opened")]])
@@ -203,6 +227,62 @@ def test_the_journal_is_read_from_an_hour_before(run, config, decide, tmp_path, 
     assert "--since=@0 " in (tmp_path / "arguments").read_text()
 
 
+@pytest.fixture
+def audit_journal(run, config, state, tmp_path, monkeypatch):
+    """Audit a day of a journal that has these lines, and those where it is asked about all times."""
+
+    def audit_journal(now, ever):
+        for name, text in (("now", now), ("ever", ever)):
+            (tmp_path / name).write_text("".join(f"{one}\n" for one in text))
+        program = tmp_path / "journalctl"
+        program.write_text(
+            f'#!/bin/sh\ncase "$*" in *--since=@0\\ *) cat {tmp_path}/ever;; *) cat {tmp_path}/now;; esac\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        return run("audit", "--config", config, "--journal", "--since", "1d")
+
+    return audit_journal
+
+
+@pytest.mark.parametrize(
+    ("now", "ever", "status"),
+    [
+        ([], [begun(when="2020-01-01T00:00:00Z")], 0),
+        ([begun(when=when())], [], 0),
+        ([], [], 1),
+        ([], [line("sshd", "session opened")], 1),
+    ],
+)
+def test_a_day_without_mail_is_no_failure_where_the_journal_is_where_postfix_logs(audit_journal, now, ever, status):
+    answer = audit_journal(now, ever)
+    assert (answer.status, "nothing was audited" in answer.err) == (status, bool(status))
+    assert ("nothing was delivered in this time" in answer.out) is (status == 0)
+
+
+def test_the_first_night_after_the_installation(run, config, decide, log, tmp_path):
+    etc = tmp_path / "etc"
+    (etc / "delivery-pools" / "before").mkdir(parents=True)
+    (etc / "main.cf").touch()
+    manifest = Manifest(
+        product_version="1",
+        made_at=time.time(),
+        phase=Phase.INSTALLED,
+        hashes={},
+        originals={},
+        parameters={},
+        services={},
+        files=(),
+    )
+    (etc / "delivery-pools" / "before" / "manifest.json").write_text(manifest_to_json(manifest))
+    decide()
+    leak = delivery("postfix/smtp", queue_id=OTHER, relay="mx.example.net[198.51.100.1]:25", when=when(3600))
+    path = log(leak, begun(when=when()), delivery(when=when()))
+    answer = run("audit", "--config", config, "--config-directory", str(etc), path)
+    assert (answer.status, answer.err) == (0, "")
+    assert "1 deliveries by transports that are no pool's are of before the installation" in answer.out
+
+
 def test_a_log_that_ends_too_early_is_a_failure_with_what_was_found(run, config, decide, tmp_path):
     decide()
     text = f"{delivery(when=when())}\n" + "".join(f"{begun(when=when(n))}\n" for n in range(2000))
@@ -267,3 +347,19 @@ def test_standard_input(run, config, decide):
     text = f"{delivery(when=when())}\n"
     answer = run("audit", "--json", "--config", config, "-", stdin=text.encode())
     assert (answer.status, json.loads(answer.out)["counts"]["of_postfix"]) == (0, 1)
+
+
+def test_lines_of_other_instances_are_passed_over(run, config, decide, log, monkeypatch):
+    names = LogNames(own=frozenset({"postfix", "postfix/pool-normal"}), others=frozenset({"postfix-out"}))
+    monkeypatch.setattr("deliverypools.cli.audit.log_names", lambda _: names)
+    decide()
+    others = [delivery(f"postfix-out/{one}smtp", queue_id=OTHER, when=when()) for one in ("", "pool-relay/")]
+    path = log(delivery(when=when()), *others)
+    assert run("audit", "--config", config, path).status == 1
+    answer = run("audit", "--config", config, "--config-directory", "/etc/postfix", path)
+    assert (answer.status, answer.err) == (0, "")
+    assert "2 lines of other instances of Postfix were passed over" in answer.out
+    (report,) = run("audit", "--json", "--config", config, "--config-directory", "/etc/postfix", path).json()
+    assert (report["of_other_instances"], report["counts"]["lines"]) == (2, 1)
+    answer = run("audit", "--config", config, "--config-directory", "/etc/postfix", log(*others))
+    assert (answer.status, "none of 0 lines is Postfix's (2 more are of other instances)" in answer.err) == (1, True)

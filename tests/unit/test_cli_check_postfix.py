@@ -1,4 +1,4 @@
-"""The command line: `check --postfix`, what it prints and how it ends."""
+"""The command line: `check` of Postfix and of this machine, what it prints and how it ends."""
 
 import json
 
@@ -27,14 +27,14 @@ def find(monkeypatch):
     """Let the configuration have these findings."""
 
     def find(*findings):
-        monkeypatch.setattr("deliverypools.cli.check.postfix_findings", lambda settings, directory: findings)
+        monkeypatch.setattr("deliverypools.cli.check._of_machine", lambda settings, options: findings)
 
     return find
 
 
 def test_finding_is_printed_with_what_can_happen_and_how_to_mend_it(run, ready, find):
     find(ERROR)
-    answer = run("check", "--config", ready, "--postfix")
+    answer = run("check", "--config", ready)
     assert (answer.status, answer.out) == (1, "")
     assert answer.err == (
         "error: tripwire_missing: smtp/unix\n  can happen: It leaves.\n  to mend it: Replace it.\n"
@@ -44,14 +44,14 @@ def test_finding_is_printed_with_what_can_happen_and_how_to_mend_it(run, ready, 
 
 def test_warnings_are_no_failure(run, ready, find):
     find(WARNING)
-    answer = run("check", "--config", ready, "--postfix")
+    answer = run("check", "--config", ready)
     assert (answer.status, answer.err.startswith("warning: pool_helo_differs: x")) == (0, True)
     assert answer.out == "settings and files are in order, and no error in the Postfix configuration was found\n"
 
 
 def test_json_holds_all_findings_those_of_the_settings_too(run, config, tmp_path, find):
     find(ERROR, WARNING)
-    answer = run("check", "--config", config, "--postfix", "--json")
+    answer = run("check", "--config", config, "--json")
     assert (answer.status, answer.err) == (1, "")
     first, *others = json.loads(answer.out)["findings"]
     assert (first["check"], first["severity"], first["docs"]) == ("settings", "error", None)
@@ -67,15 +67,15 @@ def test_json_holds_all_findings_those_of_the_settings_too(run, config, tmp_path
     }
 
 
-def test_without_the_option_postfix_is_left_alone(run, ready, find):
+def test_postfix_is_left_alone_where_that_is_wanted(run, ready, find):
     find(ERROR)
-    answer = run("check", "--config", ready)
+    answer = run("check", "--no-postfix", "--config", ready)
     assert (answer.status, answer.err) == (0, "")
-    assert "the Postfix configuration was not examined (--postfix)" in answer.out
+    assert "the Postfix configuration was not examined (--no-postfix)" in answer.out
 
 
 def test_directory_without_a_configuration(run, ready, tmp_path):
-    answer = run("check", "--config", ready, "--postfix", str(tmp_path / "nowhere"))
+    answer = run("check", "--config", ready, "--dns", "off", "--postfix", str(tmp_path / "nowhere"))
     assert answer.status == 1
     assert answer.err.startswith("error: postfix_unreadable: ")
 

@@ -1,14 +1,21 @@
 """The command line: `explain`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from command_line import SETTINGS
 
-from deliverypools.core.facts import Ingress
+from deliverypools.core.accounts import Account
+from deliverypools.core.decisions import Asked
+from deliverypools.core.evidence import evidence_text
+from deliverypools.core.facts import Answer, Finding, Ingress, MessageFacts, Origin
+from deliverypools.core.limits import Charge, held_by, limits_for
+from deliverypools.core.message_kind import Kind, MessageKind
 from deliverypools.core.records import DecisionRecord
 from deliverypools.core.restrictions import Restriction
+from deliverypools.core.scanning.answers import Scan, Scanner, ScannerAnswer, ScanVerdict
+from deliverypools.core.settings import built_in_defaults
 from deliverypools.core.tallies import DAY, Entry, Tally
 
 AT = 1_700_000_049.0  # 2023-11-14 22:14:09 UTC
@@ -19,6 +26,7 @@ CEILINGS = """
 verdicts_per_account_per_hour = 20
 verdicts_per_tenant_per_hour = 200
 """
+NOT_KEPT = "  evidence:    was not kept then: this was decided by an earlier version\n"
 FIRST = {"pass_name": "first", "pool": "", "rule": "", "reasons": "", "queue_id": "4Q1", "at": AT - 60}
 
 
@@ -57,6 +65,13 @@ def explain(run, config):
     return lambda *arguments: run("explain", "--config", config, *arguments)
 
 
+def as_json(row):
+    """A row without evidence as programs get it."""
+    values = asdict(row)
+    del values["details"]
+    return values | {"evidence": None}
+
+
 def with_settings(tmp_path, more):
     Path(tmp_path / "pools.toml").write_text(SETTINGS.format(folder=tmp_path) + more, encoding="utf-8")
 
@@ -80,6 +95,7 @@ def test_a_message_as_people_read_it(explain, record, state, tmp_path):
         "  recipients:  3\n"
         "  message:     <1@example.org>\n"
         "  subject:     Grüße\n"
+        f"{NOT_KEPT}"
         "\n"
         "2023-11-14 22:13 UTC  4Q1 on mx1.example.org: first pass\n"
         "  outcome:     accepted; the egress pass decides\n"
@@ -89,6 +105,7 @@ def test_a_message_as_people_read_it(explain, record, state, tmp_path):
         "  recipients:  3\n"
         "  message:     <1@example.org>\n"
         "  subject:     Grüße\n"
+        f"{NOT_KEPT}"
         "\n"
         "account alice (submission): not restricted\n"
         "  verdicts_per_account_per_hour: 3 of 20 messages found to be spam in an hour\n"
@@ -101,13 +118,13 @@ def test_every_name_leads_to_all_passes(explain, record, name):
     rows = [record(), record(**FIRST)]
     record(queue_id="4Q3", message_id="<2@example.org>")
     answer = explain("--json", name)
-    assert answer.json()[0]["passes"] == [asdict(row) for row in rows]
+    assert answer.json()[0]["passes"] == [as_json(row) for row in rows]
 
 
 def test_a_message_without_message_id_by_its_queue_id_only(explain, record):
     row = record(message_id="")
     record(queue_id="4Q3", message_id="")
-    assert explain("--json", "4Q2").json()[0]["passes"] == [asdict(row)]
+    assert explain("--json", "4Q2").json()[0]["passes"] == [as_json(row)]
 
 
 def test_json_has_all_of_it(explain, record, state, tmp_path):
@@ -121,7 +138,7 @@ def test_json_has_all_of_it(explain, record, state, tmp_path):
         "id": "4Q2",
         "recorded_since": state.recorded_since(),
         "shadow": False,
-        "passes": [asdict(row)],
+        "passes": [as_json(row)],
         "accounts": [
             {
                 "account": "alice",
@@ -147,8 +164,14 @@ def test_json_has_all_of_it(explain, record, state, tmp_path):
         ({"rule": "requeued"}, "sent back through the hop, to be decided again (was high-risk)"),
         ({"rule": "let_go"}, "taken off hold, leaves by high-risk"),
         ({"pass_name": "express", "pool": "normal"}, "normal"),
+        ({"leaves_by": "high-risk"}, "high-risk"),
+        ({"leaves_by": "normal"}, "high-risk was decided; it leaves by normal, as shadow mode was on"),
+        ({"pool": "refused", "leaves_by": "normal"}, "refused was decided; it leaves by normal, as shadow mode was on"),
+        (
+            {"pool": "", "rule": "undecided", "leaves_by": "normal"},
+            "undecided was decided; it leaves by normal, as shadow mode was on",
+        ),
     ],
-    ids=["pool", "refused", "on hold", "waiting", "undecided", "requeued", "let go", "express"],
 )
 def test_what_became_of_it_in_words(explain, record, changes, outcome):
     record(**changes)
@@ -206,11 +229,128 @@ def test_a_message_id_that_several_have(explain, record):
     assert [one["account"] for one in found["accounts"]] == ["mallory", "alice"]
 
 
+class TestEvidence:
+    FACTS = MessageFacts(
+        envelope_sender="eve@example.net",
+        recipients=("bob@example.com",),
+        kind=MessageKind(Kind.LIST_MAIL, "List-Id: <a.example.net>"),
+        size_bytes=2048,
+        scan=Scan((ScannerAnswer(scanner=Scanner.RSPAMD, verdict=ScanVerdict.HAM, score=0.5),)),
+        origin=Origin(
+            ingress=Ingress.OUTSIDE,
+            account="bob@example.org",
+            envelope_sender="eve@example.net",
+            client_address="198.51.100.7",
+            client_name="mx.example.net",
+            helo_name="helo.example.net",
+            authenticated=Finding(Answer.YES, "DMARC pass"),
+            envelope_authenticated=Finding(Answer.UNKNOWN, "SPF: time-out"),
+            authentication_results="spf=temperror dkim=pass dmarc=pass",
+        ),
+        sender_domain_has_mx_or_address=Finding(Answer.YES, "MX mx.example.net"),
+        forwarded_by="bob@example.org",
+        is_forwarded_automatically=True,
+    )
+    ASKED = (
+        Asked("forwarding_refused", "no"),
+        Asked("malware", "no"),
+        Asked("spam", "not_asked"),
+        Asked("over_limit", "no"),
+        Asked("forwarded", "match", ("arrived from outside", "authenticated")),
+    )
+
+    def details(self, facts=FACTS, **changes):
+        usual = {"recipients": facts.recipients, "facts": facts, "asked": self.ASKED, "first_queue_id": "4Q1"}
+        return evidence_text(built_in_defaults(), **usual | changes)
+
+    def test_as_people_read_it(self, explain, record):
+        record(details=self.details())
+        told = explain("4Q2").out
+        assert (
+            "  delivers to: 0 of our own, 1 outside\n"
+            "  accepted as: 4Q1\n"
+            "  said:        client is mx.example.net, HELO helo.example.net\n"
+            "  authentic:   yes: DMARC pass (spf=temperror dkim=pass dmarc=pass)\n"
+            "  its sender:  cannot tell: SPF: time-out\n"
+            "  over limit:  no\n"
+            "  kind:        list-mail: List-Id: <a.example.net>\n"
+            "  size:        2048 bytes\n"
+            "  MX or A:     yes: MX mx.example.net\n"
+            "  forwarded:   by bob@example.org (by itself: ~/.forward, aliases, sieve)\n"
+            "  scanner:     rspamd: clean, score 0.5\n"
+            "  rules asked: forwarding_refused, malware: no\n"
+            "  rule asked:  spam: not looked for\n"
+            "  rules asked: over_limit: no\n"
+            "  rule asked:  forwarded: yes: arrived from outside; authenticated\n"
+        ) in told
+        assert NOT_KEPT not in told
+
+    def test_the_counters_of_that_time(self, explain, record):
+        settings = built_in_defaults()
+        limits = limits_for(Charge(Account(Ingress.SUBMISSION, "alice"), 1, 2), settings)
+        details = evidence_text(
+            settings, recipients=["a@example.org"] * 3, origin=self.FACTS.origin, held=held_by(limits, (120, 3))
+        )
+        record(**FIRST, details=details)
+        told = explain("4Q1").out
+        assert "  limit:       recipients_per_day: 120 + 3 in 24 hours, at most 10000\n" in told
+        assert "  limit:       messages_per_minute: 3 + 1 in a minute, at most 30\n" in told
+        assert "  limit:       recipients_per_message: 3, at most 1000\n" in told
+
+    def test_json_has_it_as_an_object(self, explain, record):
+        record(details=self.details())
+        evidence = explain("4Q2", "--json").json()[0]["passes"][0]["evidence"]
+        assert evidence["origin"]["client_name"] == "mx.example.net"
+        assert evidence["asked"][-1] == ["forwarded", "match", "arrived from outside", "authenticated"]
+
+    @pytest.mark.parametrize("details", ["{", "[]", '{"v":2}', '{"v":1,"kind":["?"]}', "[" * 2000, '{"v":1,"to":[1]}'])
+    def test_what_another_version_wrote(self, explain, record, details):
+        record(details=details)
+        assert "  evidence:    cannot be read: it was written by another version, or is damaged\n" in explain("4Q2").out
+        assert explain("4Q2", "--json").json()[0]["passes"][0]["evidence"] is None
+
+    def test_too_much_of_it_says_so(self, explain, record):
+        facts = replace(self.FACTS, forwarded_by=HOSTILE * 200, mailing_list="\N{SNOWMAN}" * 5000)
+        record(details=self.details(facts))
+        told = explain("4Q2").out
+        assert "  evidence:    there was more than is kept: texts were cut\n" in told
+        assert all(line.isprintable() for line in told.splitlines())
+
+
+class TestWaiting:
+    @pytest.fixture
+    def wait(self, state):
+        row = a_pass(queue_id="4Q9", pool="", rule="undecided", reasons="MX of example.net: time-out", at=AT + 60)
+        state.note_waiting(row, ["4Q1", row.message_id], KEPT)
+
+    @pytest.mark.usefixtures("wait")
+    @pytest.mark.parametrize("name", ["4Q1", "1@example.org"])
+    def test_why_it_waits_is_told_by_the_queue_file_that_waits(self, explain, record, name):
+        record(**FIRST)
+        told = explain(name).out
+        assert "  outcome:     undecided, it waits in the queue\n" in told
+        assert "  because:     MX of example.net: time-out\n" in told
+        assert "no decision is on record" not in told
+
+    @pytest.mark.usefixtures("wait")
+    def test_also_what_came_from_outside(self, explain):
+        assert "because:     MX of example.net: time-out" in explain("4Q1").out
+
+    @pytest.mark.usefixtures("wait")
+    def test_what_has_left_since_waited(self, explain, record):
+        record(at=AT + 120)
+        told = explain("4Q2").out
+        assert "  outcome:     high-risk\n" in told
+        assert "  outcome:     undecided, it waited in the queue\n" in told
+
+
 def test_shadow_is_told(explain, record, tmp_path):
     record()
     assert "shadow" not in explain("4Q2").out
     Path(tmp_path / "pools.toml").write_text("shadow = true\n" + SETTINGS.format(folder=tmp_path), encoding="utf-8")
-    assert explain("4Q2").out.endswith("shadow = true: everything leaves by normal, whatever was decided\n")
+    assert explain("4Q2").out.endswith(
+        "shadow = true: everything leaves by normal, whatever is decided, and nothing is refused\n"
+    )
 
 
 class TestNothingFound:
@@ -245,6 +385,17 @@ class TestNothingFound:
         record()
         assert explain(name).status == 1
         assert explain("4Q2").status == 0
+
+    @pytest.mark.parametrize("name", ["4Q2:", "4Q2*", "4Q2!", " 4Q2*: "])
+    def test_a_name_as_it_stands_in_the_log_and_in_mailq(self, explain, record, name):
+        record()
+        assert explain(name).status == 0
+
+    def test_an_unknown_user_id_is_no_account(self, explain, record):
+        record(ingress="local", account="uid:unknown")
+        answer = explain("4Q2")
+        assert answer.status == 0
+        assert "account uid:unknown (local): " not in answer.out
 
     @pytest.mark.parametrize("name", ["", "  ", "\n"])
     def test_no_name(self, explain, name):

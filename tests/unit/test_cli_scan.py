@@ -262,7 +262,7 @@ class TestCheck:
     @pytest.fixture
     def check(self, run, config):
         run("keys", "rotate", "--config", config)
-        return lambda: run("check", "--config", config)
+        return lambda: run("check", "--no-postfix", "--config", config)
 
     def test_scanners_that_answer(self, check, configure, scanners):
         configure(ALL)

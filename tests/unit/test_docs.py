@@ -11,8 +11,8 @@ import pytest
 from deliverypools.cli.main import parser
 from deliverypools.core.alert_text import Samples, webhook_of
 from deliverypools.core.alerts import Alert, Event
+from deliverypools.core.checks_reference import checks_reference
 from deliverypools.core.facts import Ingress
-from deliverypools.core.postfix_check.examine import checks_reference
 from deliverypools.core.rules_reference import rules_reference
 from deliverypools.core.settings import Limits, OutboundPolicy, SpamCeilings, Suspicion, parse_settings
 
@@ -70,7 +70,7 @@ def test_the_example_of_the_limits_page_is_valid():
         ("[spam.ceilings]", "what its outbound policy says of limits happens, but at least high-risk"),
         ("[alerts]", "once for each event, limit, account and UTC day"),
         ("[[outbound_policies]]", "0: the service limit. Of the two, the smaller one holds."),
-        ("At the top of the file", "stay in force (release them first); limits make no new ones"),
+        ("At the top of the file", "Restrictions that are in force are not enforced meanwhile"),
     ],
 )
 def test_the_settings_page_and_the_example_say_what_happens_beyond_a_limit(heading, promise):

@@ -51,11 +51,55 @@ def read(*values, host=HOST):
     ids=["plain", "several-recipients", "tls", "certificate", "smtputf8", "local-forward", "other-mail-name"],
 )
 def test_field_of_our_own_postfix(value):
-    assert read(value) == [Received("4SZPlw1CyQz3wkL", None, AT_TEN)]
+    (received,) = read(value)
+    assert (received.queue_id, received.user_id, received.received_at) == ("4SZPlw1CyQz3wkL", None, AT_TEN)
+
+
+@pytest.mark.parametrize(
+    ("value", "client"),
+    [
+        (PLAIN, ("198.51.100.7", "client.example.net", False, "")),
+        (SEVERAL_RECIPIENTS, ("2001:db8::7", "", False, "")),
+        (TLS, ("198.51.100.7", "dyn.example.net", True, "alice")),
+        (TLS_WITH_CERTIFICATE, ("198.51.100.7", "relay.example.net", False, "")),
+        (PICKUP, ("", "", False, "")),
+        (LOCAL_FORWARD, ("", "", False, "")),
+        (
+            PLAIN.replace("from client.example.net", "from a (b [192.0.2.1])"),
+            ("198.51.100.7", "client.example.net", False, ""),
+        ),
+        (
+            PLAIN.replace("from client.example.net", "from (Authenticated sender: eve)"),
+            ("198.51.100.7", "client.example.net", False, ""),
+        ),
+        (TLS.replace("alice)", "al (i) ce)"), ("198.51.100.7", "dyn.example.net", True, "al (i) ce")),
+        (PLAIN.replace("ESMTP", "ESMTPA"), ("198.51.100.7", "client.example.net", True, "")),
+    ],
+    ids=[
+        "plain",
+        "ipv6",
+        "login",
+        "certificate",
+        "pickup",
+        "forward",
+        "helo-client",
+        "helo-login",
+        "odd-login",
+        "no-name",
+    ],
+)
+def test_what_it_says_of_the_client(value, client):
+    (received,) = read(value)
+    assert (
+        received.client_address,
+        received.client_name,
+        received.is_authenticated,
+        received.sasl_username,
+    ) == client
 
 
 def test_pickup_tells_the_user_id():
-    assert read(PICKUP) == [Received("4SZPlw1CyQz3wkL", 1003, AT_TEN)]
+    assert read(PICKUP) == [Received(queue_id="4SZPlw1CyQz3wkL", user_id=1003, received_at=AT_TEN)]
 
 
 def test_short_queue_id():

@@ -303,6 +303,7 @@ pool = "high-rsik"
             ('[milter]\nundecided_after = "999999d"', 'milter.undecided_after: got "999999d"; write a time between'),
             ('[milter]\nticket_lifetime = "4h"', 'milter.ticket_lifetime: ticket_lifetime ("4h") must be longer'),
             ('[milter]\nundecided_after = "14d"', 'milter.undecided_after: ticket_lifetime ("14d") must be longer'),
+            ('[milter]\ndecision_log_lifetime = "13d"', "milter.decision_log_lifetime: must be at least ticket"),
             ('[milter]\nsocket = "unix:x.sock"', 'milter.socket: got "unix:x.sock"; write an absolute path'),
             (
                 '[forwarding]\nsrs_domain = "srs.example.org"',

@@ -114,6 +114,7 @@ class TestExampleAndReference:
             "forwarding",
             "bounces",
             "alerts",
+            "metrics",
         ):
             table = Settings.model_fields[name].annotation
             for key, field in table.model_fields.items():

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from deliverypools.adapters.metrics.definitions import OVER_LIMIT
+from deliverypools.adapters.metrics.measure import add
 from deliverypools.adapters.state import State
 from deliverypools.adapters.telling import tell
 from deliverypools.core.accounts import Account
@@ -37,9 +39,10 @@ def enforce(
     """
     effect: Restriction | None = None
     for one in exceeded:
+        add(OVER_LIMIT, one.limit.name)
         alert = _alert(one, account, settings, now)
         if one.limit.action in RESTRICTING and not settings.shadow:
-            restriction, why_not = _restrict(one, account, state, now)
+            restriction, why_not = restrict_beyond(one, account, state, now)
             if restriction is None:
                 alert = replace(alert, action=HIGH_RISK, note=why_not)
             else:
@@ -73,8 +76,12 @@ def _alert(one: Exceeded, account: Account, settings: Settings, now: float) -> A
     )
 
 
-def _restrict(one: Exceeded, account: Account, state: State, now: float) -> tuple[Restriction | None, str]:
-    """Restrict an account; return what is in effect then, else None and why not."""
+def restrict_beyond(one: Exceeded, account: Account, state: State, now: float) -> tuple[Restriction | None, str]:
+    """Restrict an account that is beyond a limit; return what is in effect then, else None and why not.
+
+    Raises:
+        StateUnavailable: it may not be restricted.
+    """
     ended = _atoned_since(one.limit, account, state, now)
     if ended is not None:
         return None, f"it may send again since {utc_text(ended)}, and has not sent so much since"

@@ -14,6 +14,9 @@ def configure(program: str) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, force=True, format=f"{program}[%(process)d]: %(levelname)s: %(message)s"
     )
+    # What no line shows is not found out for each (docs.python.org, logging HOWTO, Optimization).
+    logging._srcfile = None  # noqa: SLF001
+    logging.logThreads = logging.logMultiprocessing = False
     # It writes a line for each of its sixteen detectors.
     logging.getLogger("flufl.bounce").disabled = True
     logging.raiseExceptions = False

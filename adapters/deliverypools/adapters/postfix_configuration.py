@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from deliverypools.adapters.compiled_tables import outdated_tables
 from deliverypools.core.facts import printable
 from deliverypools.core.postfix_check.configuration import Entry, PostfixConfiguration, Service, Table, Unread
+from deliverypools.core.postfix_check.fast_doors import fast_services, is_wanted
+from deliverypools.core.postfix_check.fast_path import fast_path_tables
+from deliverypools.core.postfix_check.routes import RESOLVER
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import FILE, is_file, is_table, split_list, without_braces
+from deliverypools.core.postfix_check.syntax import FILE, is_file, is_table, split_list, table_specs, without_braces
 from deliverypools.core.postfix_check.tables import pattern_entries, tables_to_ask, tables_to_list
+from deliverypools.core.postfix_install.service_line import ServiceLine, parse_service
 from deliverypools.core.settings import Settings
 
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -24,9 +30,13 @@ _MOST_SECONDS: Final = 30.0
 _MOST_BYTES: Final = 16 << 20
 """Of a table, or of what a command prints: some hundred thousand entries."""
 _MOST_WARNINGS: Final = 50
+_WRITTEN_TWICE: Final = re.compile(r": warning: .{1,9000}: (?:overriding earlier|duplicate) entry: ")
+_NO_MAIN_CF: Final = re.compile(r"open \S{1,4096}/main\.cf: No such file or directory")
 
 _PATTERN_TABLES: Final = frozenset({"regexp", "pcre", "cidr"})
 _LISTABLE: Final = frozenset({"texthash", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "inline"})
+_RANDOM: Final = "randmap"
+"""Answers any of the elements that its name lists, whatever the key."""
 _OF_SERVERS: Final = frozenset(
     {
         "ldap",
@@ -40,13 +50,16 @@ _OF_SERVERS: Final = frozenset(
         "nis",
         "nisplus",
         "hesiod",
-        "randmap",
     }
 )
 
 
 class PostfixUnreadable(Exception):  # noqa: N818  (as StateUnavailable and ScannerUnavailable)
     """There is no Postfix configuration to read; the text says why."""
+
+
+class PostfixAbsent(PostfixUnreadable):
+    """There is no Postfix on this machine, or it has no main.cf yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +90,10 @@ class PostfixReader:
             services=_services(self._postconf("-M").text, self._postconf("-Px").text),
             warnings=self._warnings(),
         )
+        postfix = replace(postfix, outdated=tuple(outdated_tables(postfix)))
+        postfix = replace(postfix, services=self._with_what_refers(postfix, settings))
         site = Site(postfix, settings)
-        tables = {spec: self._listed(spec) for spec in tables_to_list(site)}
+        tables = {spec: self._listed(spec) for spec in (*tables_to_list(site), *fast_path_tables(site))}
         answers: dict[tuple[str, str], str] = {}
         for spec, (keys, _) in tables_to_ask(site).items():
             known = tables.get(spec)
@@ -87,11 +102,64 @@ class PostfixReader:
                 answers |= found
         return replace(postfix, tables=tables, answers=answers)
 
-    def _postconf(self, option: str) -> _Output:
-        output = self._run("postconf", option)
+    def _with_what_refers(self, postfix: PostfixConfiguration, settings: Settings) -> tuple[Service, ...]:
+        """Return the services; those that the fast path depends on with all that differs from main.cf.
+
+        A parameter that refers to one that the service sets with -o (`virtual_alias_maps = $our_maps`) differs too.
+        """
+        site = Site(postfix, settings)
+        concerned = (*fast_services(site), *postfix.running(RESOLVER)) if is_wanted(site) else ()
+        fast = {one.label for one in concerned if one.options}
+        written = {"/".join(line.key): line.options for line in self._lines()} if fast else {}
+        return tuple(
+            replace(one, options=self._differing(written.get(one.label, {}), postfix)) if one.label in fast else one
+            for one in postfix.services
+        )
+
+    def _differing(self, options: Mapping[str, str], postfix: PostfixConfiguration) -> dict[str, str]:
+        """Return what a service with these options sees otherwise than main.cf says it, and the options themselves."""
+        arguments = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        seen = _parameters(self._postconf("-x", *arguments).text)
+        return {name: value for name, value in seen.items() if name in options or value != postfix.parameters.get(name)}
+
+    def _lines(self) -> Iterator[ServiceLine]:
+        return (parse_service(line) for line in self._postconf("-M").text.splitlines() if line.strip())
+
+    def parameters(self) -> dict[str, str]:
+        """Return what main.cf and the defaults say, expanded.
+
+        Raises:
+            PostfixUnreadable: postconf cannot read the file.
+        """
+        return _parameters(self._postconf("-x").text)
+
+    def listed(self, specs: Iterable[str]) -> dict[str, Table]:
+        """Return what further tables hold, each named as `type:name`."""
+        return {spec: self._listed(spec) for spec in specs}
+
+    def answer(self, tables: str, keys: Sequence[str]) -> str:
+        """Return what the first table of a list says that knows one of some keys; "" if none does, or can be asked."""
+        for spec in table_specs(tables):
+            answers, _ = self._asked(spec, tuple(keys), Table())
+            for key in keys:
+                if found := answers.get((spec, key)):
+                    return found
+        return ""
+
+    def entries_of_master(self) -> str:
+        """Return the services as master.cf says them, `$names` not expanded (`postconf -M`).
+
+        Raises:
+            PostfixUnreadable: postconf cannot read the file.
+        """
+        return self._postconf("-M").text
+
+    def _postconf(self, *options: str) -> _Output:
+        output = self._run("postconf", *options)
         if output.status != 0 or output.is_cut:
             said = output.complaints[-1] if output.complaints else f"exit status {output.status}"
-            raise PostfixUnreadable(printable(said, 500))
+            kind = PostfixAbsent if _NO_MAIN_CF.search(said) else PostfixUnreadable
+            raise kind(printable(said, 500))
         return output
 
     def _warnings(self) -> tuple[str, ...]:
@@ -106,8 +174,9 @@ class PostfixReader:
         kind, _, name = spec.partition(":")
         if kind in _OF_SERVERS:
             return Table(is_asked_elsewhere=True)
-        if kind == "static":
-            return _table(Entry(key="*", value=without_braces(name)))
+        if kind in ("static", _RANDOM):
+            answers = split_list(without_braces(name)) if kind == _RANDOM else (name,)
+            return _table(*(Entry(key="*", value=without_braces(one)) for one in answers))
         if kind == FILE:
             return _read(name, _list_entries)
         if kind in _PATTERN_TABLES:
@@ -117,7 +186,7 @@ class PostfixReader:
         return Table()
 
     def _dumped(self, spec: str) -> Table:
-        output = self._run("postmap", "-s", spec)
+        output = self._postmap("-s", spec)
         if output.status not in (0, 1) or (output.status == 1 and output.complaints):
             return _table_with(output.complaints)
         pairs = (line.partition("\t") for line in output.text.splitlines())
@@ -125,15 +194,20 @@ class PostfixReader:
         return _cut(table) if output.is_cut else table
 
     def _asked(self, spec: str, keys: tuple[str, ...], known: Table) -> tuple[dict[tuple[str, str], str], Table]:
-        if spec.partition(":")[0] in _OF_SERVERS:
+        if spec.partition(":")[0] in _OF_SERVERS | {_RANDOM}:
             return {}, replace(known, is_asked_elsewhere=True)
-        output = self._run("postmap", "-q", "-", spec, given="".join(f"{key}\n" for key in keys))
+        output = self._postmap("-q", "-", spec, given="".join(f"{key}\n" for key in keys))
         if output.complaints and output.status != 0:
             return {}, replace(_table_with(output.complaints), entries=known.entries)
         pairs = (line.partition("\t") for line in output.text.splitlines())
         return {(spec, key): _one_line(value) for key, _, value in pairs}, known
 
     # ---- commands
+
+    def _postmap(self, *arguments: str, given: str = "") -> _Output:
+        """Ask a table. What is written twice, there or in main.cf, is no fault of it: Postfix goes on with one."""
+        output = self._run("postmap", *arguments, given=given)
+        return replace(output, complaints=tuple(one for one in output.complaints if not _WRITTEN_TWICE.search(one)))
 
     def _run(self, command: str, *arguments: str, given: str = "") -> _Output:
         """Run a command, at most for `_MOST_SECONDS`, and keep at most `_MOST_BYTES` of what it prints."""
@@ -149,7 +223,7 @@ class PostfixReader:
                     env=self._environment,
                 )
             except OSError as error:
-                raise PostfixUnreadable(f"{command}: {error.strerror}; is Postfix installed here?") from None
+                raise PostfixAbsent(f"{command}: {error.strerror}; is Postfix installed here?") from None
             deadline = threading.Timer(_MOST_SECONDS, process.kill)
             deadline.start()
             try:
@@ -196,10 +270,20 @@ def _services(services: str, options: str) -> tuple[Service, ...]:
     for line in services.splitlines():
         words = line.split(None, 8)
         if len(words) >= _FIELDS:
-            name, service_type, command = words[0], words[1], words[7]
+            name, service_type, private, command = words[0], words[1], words[2], words[7]
             label = f"{name}/{service_type}"
+            # Where a service stands there twice, those of both are told by its name.
+            named = parse_service(line).options
+            own_options = {name: value for name, value in own.get(label, {}).items() if name in named}
             found.append(
-                Service(name=name, type=service_type, chroot=words[4], command=command, options=own.get(label, {}))
+                Service(
+                    name=name,
+                    type=service_type,
+                    private=private,
+                    chroot=words[4],
+                    command=command,
+                    options=own_options,
+                )
             )
     return tuple(found)
 
@@ -248,7 +332,7 @@ def _list_entries(text: str) -> Iterator[Entry]:
 
 def _table(*entries: Entry) -> Table:
     """Return a table with entries that are fit for messages."""
-    return Table(entries=tuple(Entry(key=printable(one.key), value=_one_line(one.value)) for one in entries))
+    return Table(entries=tuple(replace(one, key=printable(one.key), value=_one_line(one.value)) for one in entries))
 
 
 def _one_line(value: str) -> str:

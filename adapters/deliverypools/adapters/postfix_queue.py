@@ -37,6 +37,7 @@ class PostfixQueue:
         """Name the instance by its configuration directory; None is the default one (postconf's, MAIL_CONFIG's)."""
         self._instance = ["-c", config_directory] if config_directory else []
         self._environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"}
+        self._hostname: str | None = None
 
     def is_ours_to_change(self) -> bool:
         """Tell whether this process may move queue files: root and Postfix's mail_owner may."""
@@ -49,7 +50,10 @@ class PostfixQueue:
 
     def hostname(self) -> str:
         """Return myhostname, under which the decision log knows this host's queue ids."""
-        return self._parameter("myhostname")
+        # Asked once: for a main.cf that was written within the last second postconf(1) waits, each time.
+        if self._hostname is None:
+            self._hostname = self._parameter("myhostname")
+        return self._hostname
 
     def bcc_parameters(self) -> tuple[str, ...]:
         """Return which parameters add recipients to mail that comes in, requeued mail included."""
@@ -99,13 +103,13 @@ class PostfixQueue:
         """
         return self._postsuper("-H", queue_ids, HOLD_QUEUE)
 
-    def requeue(self, queue_ids: Iterable[str]) -> set[str]:
-        """Requeue messages that are on hold, and no others; return those that were.
+    def requeue(self, queue_ids: Iterable[str], queue_name: str = HOLD_QUEUE) -> set[str]:
+        """Requeue messages that are on hold (or deferred), and no others; return those that were.
 
         Raises:
             QueueError: some may have been.
         """
-        return self._postsuper("-r", queue_ids, HOLD_QUEUE)
+        return self._postsuper("-r", queue_ids, queue_name)
 
     def wake_pickup(self) -> bool:
         """Let pickup(8) take what was requeued at once; False: it could not be told, and looks once a minute."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import islice
 
 from deliverypools.adapters import log_times
-from deliverypools.adapters.redis_base import RedisBase, row_of, text_of_row
+from deliverypools.adapters.redis_base import RedisBase, row_of, text_of_row, ttl
 from deliverypools.adapters.redis_counters import PREFIX, RedisCounters, bytes_of, text_of
 from deliverypools.adapters.state import MOST_CLUES, MOST_HOSTS, MOST_OF_A_MESSAGE
 from deliverypools.core.facts import printable
@@ -96,6 +96,39 @@ class RedisDecisionLog(RedisBase):
             times = server.storage.hgetall(f"{PREFIX}:log-times")
             return log_times.complete_since(((float(kept), float(at)) for kept, at in times.items()), self._clock())
 
+    def decisions(self, *, since: float = 0.0) -> Iterator[DecisionRecord]:
+        """Yield what is on record; see `State.decisions`. A row may come twice where the server rearranges its keys."""
+        cursor: int | None = None
+        while cursor != 0:
+            with self._server() as server:
+                found = server.storage.scan(cursor or 0, match=f"{PREFIX}:decision:*", count=_ROWS_AT_ONCE)
+                cursor, keys = int(found[0]), found[1]
+                pipeline = server.storage.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.hmget(key, "row", "expires_at")
+                rows = [_record(row) for row, end in pipeline.execute() if row and float(end) > self._clock()]
+            yield from (record for record in rows if record.at >= since)
+
+    def note_waiting(self, record: DecisionRecord, names: Collection[str], keep_seconds: float) -> None:
+        """Note what was last found about a message that waits; see `State.note_waiting`."""
+        stored = bytes_of(text_of_row({"row": asdict(record), "expires_at": self._clock() + keep_seconds}))
+        with self._server() as server:
+            for name in filter(None, names):
+                server.storage.set(_waiting_key(name), stored, ex=ttl(keep_seconds))
+
+    def waiting(self, name: str) -> DecisionRecord | None:
+        """Return what was last found about a message that waits; see `State.waiting`."""
+        with self._server() as server:
+            stored = server.storage.get(_waiting_key(name))
+            found = row_of(stored) if stored else {}
+            if not float(found.get("expires_at", 0.0)) > self._clock():
+                return None
+            return _record(bytes_of(text_of_row(found.get("row", {}))))
+
+
+def _waiting_key(name: str) -> str:
+    return f"{PREFIX}:waiting:{_digest(printable(name))}"
+
 
 def _times(at: float, keep_seconds: float) -> dict[str, object]:
     """Return what the Lua program needs to do what `log_times.noted` does."""
@@ -113,12 +146,17 @@ def _decision_id(host: str, queue_id: str) -> str:
 
 def _list_of(message_id: str, *, went_on: bool) -> str:
     """Return the key, behind the prefix, of the rows of a Message-ID: short, whatever somebody wrote."""
-    digest = hashlib.blake2b(bytes_of(message_id), digest_size=16).hexdigest()
-    return f"{'sent' if went_on else 'not-sent'}:{digest}"
+    return f"{'sent' if went_on else 'not-sent'}:{_digest(message_id)}"
+
+
+def _digest(name: str) -> str:
+    return hashlib.blake2b(bytes_of(name), digest_size=16).hexdigest()
 
 
 def _record(stored: bytes) -> DecisionRecord:
     try:
-        return DecisionRecord(**row_of(stored))
+        row = row_of(stored)
+        # A newer version on another host may have written more.
+        return DecisionRecord(**{name: row[name] for name in DecisionRecord.__dataclass_fields__ if name in row})
     except TypeError as error:
         raise ValueError(f"a decision is damaged: {error}") from error

@@ -24,6 +24,7 @@ from deliverypools.adapters.redis_counters import PREFIX, RedisCounters, bytes_o
 from deliverypools.adapters.redis_decisions import RedisDecisionLog
 from deliverypools.adapters.redis_ledger import RedisDropLedger
 from deliverypools.adapters.redis_ndrs import RedisNdrEvents
+from deliverypools.adapters.redis_queued import RedisQueued
 from deliverypools.adapters.redis_scans import RedisScans
 from deliverypools.adapters.state import (
     ENDING_SECONDS,
@@ -42,7 +43,7 @@ _NOTICE_SECONDS = 30 * DAY
 """Notices that nobody sends are dropped then."""
 
 
-class RedisState(RedisDecisionLog, RedisDropLedger, RedisNdrEvents, RedisScans):
+class RedisState(RedisDecisionLog, RedisDropLedger, RedisNdrEvents, RedisScans, RedisQueued):
     """The shared state. Threads of one process share it; a forked child makes its own."""
 
     # ---- counting

@@ -13,7 +13,7 @@ from typing import Final
 
 from deliverypools.adapters.postfix_queue import PostfixQueue, QueueError
 from deliverypools.adapters.state import State, StateUnavailable
-from deliverypools.core.records import EGRESS_PASS, FIRST_PASS
+from deliverypools.core.records import EGRESS_PASS, FAST_PASS, FIRST_PASS
 from deliverypools.core.requeue import (
     DEFERRED_QUEUE,
     HOLD_QUEUE,
@@ -62,7 +62,7 @@ def requeue(queue: PostfixQueue, state: State, settings: Settings, accounts: Col
         RequeueInterrupted: messages may have been left on hold.
     """
     plan = _plan(queue, state, settings, accounts)
-    keep_seconds = settings.milter.ticket_lifetime
+    keep_seconds = settings.milter.decisions_kept_seconds
     for one in plan.messages:
         if _needs_note(one):
             state.record(noted(one), keep_seconds)
@@ -110,10 +110,13 @@ def _plan(queue: PostfixQueue, state: State, settings: Settings, accounts: Colle
         if accounts and record.account not in accounts:
             continue
         intent = intent_for(record, restrictions.get(record.account, ()), settings)
+        if settings.shadow and intent is not Intent.OWN_POOL:
+            # Nobody's mail is put elsewhere, or on hold, in shadow mode.
+            continue
         if record.pass_name == FIRST_PASS:
             not_decided += intent is not Intent.OWN_POOL
             continue
-        passes_hop = settings.profile == "hop" and record.pass_name == EGRESS_PASS
+        passes_hop = settings.profile == "hop" and record.pass_name in (EGRESS_PASS, FAST_PASS)
         step = step_for(message, record, intent, passes_hop=passes_hop, is_asked_for=bool(accounts))
         if step is not None:
             planned.append(Planned(message, record, step))

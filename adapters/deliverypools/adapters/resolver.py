@@ -10,6 +10,7 @@ threads of their own.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import threading
 import time
@@ -29,7 +30,9 @@ import dns.resolver
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.txtbase import TXTBase
 
-from deliverypools.adapters.nameserver import BoundedNameserver
+from deliverypools.adapters.metrics.definitions import DNS_SECONDS
+from deliverypools.adapters.metrics.measure import observe
+from deliverypools.adapters.nameserver import OpenQuestion, Server
 from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.settings.tables import Dns
 
@@ -47,7 +50,9 @@ _UDP_PAYLOAD_BYTES = 1232
 """What passes everywhere without IP fragments (DNS flag day 2020); larger answers come by TCP."""
 _LEAST_SERVER_SECONDS = 0.5
 _SERVERS_IN_TIME = 3
-"""One server that hangs must leave time to ask the next ones."""
+"""One server that hangs must leave time to ask the next ones. What it says later counts still."""
+_MOST_FURTHER_SOCKETS = 256
+"""So many servers may be listened to whose turn is over, by all questions together. Beyond, late answers get lost."""
 _LONGEST_TTL_SECONDS = 3600.0
 _NEGATIVE_TTL_SECONDS = 60.0
 """For a "no" without SOA, which carries no time to live (RFC 2308 section 5)."""
@@ -112,7 +117,8 @@ class Resolver:
         """Ask the resolvers of `settings`, or those of /etc/resolv.conf; `clock` (seconds) ages what is kept."""
         self._settings = settings
         self._clock = clock
-        self._servers = [BoundedNameserver(host, port, clock) for host, port in _servers(settings)]
+        self._servers = [Server(host, port, clock) for host, port in _servers(settings)]
+        self._further_sockets = threading.BoundedSemaphore(_MOST_FURTHER_SOCKETS)
         self._questions: Executor = ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="dns")
         self._familiar: Executor = ThreadPoolExecutor(_FAMILIAR_THREADS, thread_name_prefix="dns-familiar")
         self._tasks: Executor = ThreadPoolExecutor(_TASK_THREADS, thread_name_prefix="dns-task")
@@ -157,6 +163,10 @@ class Resolver:
         """Begin to look up the IPv4 addresses of `name`, as `start_txt` does its TXT records."""
         return self._begin(name, "A", _addresses)
 
+    def start_look_up(self, name: str, rdtype: str) -> Future[Reply]:
+        """Begin to look up what `look_up` returns, as `start_txt` does TXT records."""
+        return self._begin(name, rdtype, _as_it_is)
+
     def _begin(self, name: str, rdtype: str, read: Callable[[Reply], T]) -> Future[T]:
         answer: Future[T] = Future()
         absolute = _absolute(name)
@@ -189,12 +199,14 @@ class Resolver:
         future.add_done_callback(self._end_task)
         return future
 
-    def wait(self, future: Future[T], seconds: float, *, has_failed_lately: bool = False) -> T:
+    def wait(
+        self, future: Future[T], seconds: float, *, has_failed_lately: bool = False, waited_seconds: float = 0.0
+    ) -> T:
         """Wait for something that waits for DNS, for at most `seconds`, and less when it is likely to be in vain.
 
-        Raises DnsUnavailable, and what the future raises.
+        `waited_seconds` the caller has waited already. Raises DnsUnavailable, and what the future raises.
         """
-        at_once = min(seconds, _IMPATIENT_SECONDS)
+        at_once = min(seconds, max(0.0, _IMPATIENT_SECONDS - waited_seconds))
         try:
             return future.result(max(0.0, at_once))
         except concurrent.futures.TimeoutError:
@@ -250,6 +262,7 @@ class Resolver:
         is_familiar = self._has_answered(question)
         familiar = self._familiar_under_way
         if (familiar if is_familiar else len(self._under_way) - familiar) >= _MOST_QUEUED:
+            observe(DNS_SECONDS, 0.0, "overload")
             return _finished(_Failure(DnsUnavailable, "too many questions under way"))
         future = Future()
         threads = self._familiar if is_familiar else self._questions
@@ -264,7 +277,9 @@ class Resolver:
         return future
 
     def _answer(self, question: Question, future: Future[Reply | _Failure], *, is_familiar: bool) -> None:
+        began = time.perf_counter()
         outcome, ttl_seconds = self._ask(question)
+        observe(DNS_SECONDS, time.perf_counter() - began, _result(outcome))
         with self._lock:
             self._keep(question, outcome, ttl_seconds)
             del self._under_way[question]
@@ -287,8 +302,11 @@ class Resolver:
 
     def _resolve(self, question: Question) -> tuple[Reply, float]:
         name, rdtype = question
+        seconds = self._settings.timeout_seconds
+        asked = OpenQuestion(self._servers_in_order(), seconds, self._further_sockets)
         try:
-            answer = self._asker().resolve(name, rdtype, raise_on_no_answer=False, search=False)
+            with contextlib.closing(asked):
+                answer = self._asker(asked).resolve(name, rdtype, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN as error:
             return _NO_SUCH_NAME, _ttl_seconds(error.kwargs["responses"][name])
         if answer.rrset is not None:
@@ -297,12 +315,15 @@ class Resolver:
             raise _StrangerError
         return Reply(), _ttl_seconds(answer.response)
 
-    def _asker(self) -> dns.resolver.Resolver:
-        """Return dnspython's resolver, servers that hung lately last."""
+    def _servers_in_order(self) -> list[Server]:
+        """Return the servers, those that hung lately last."""
         since = self._clock() - self._settings.servfail_cache_seconds
-        servers: list[BoundedNameserver] = sorted(self._servers, key=lambda server: server.has_hung_since(since))
+        return sorted(self._servers, key=lambda server: server.has_hung_since(since))
+
+    def _asker(self, question: OpenQuestion) -> dns.resolver.Resolver:
+        """Return dnspython's resolver, which asks the servers of one question in turn, until its time is up."""
         asker = dns.resolver.Resolver(configure=False)
-        asker.nameservers = servers
+        asker.nameservers = question.nameservers
         asker.lifetime = self._settings.timeout_seconds
         asker.timeout = max(_LEAST_SERVER_SECONDS, self._settings.timeout_seconds / _SERVERS_IN_TIME)
         asker.use_edns(0, 0, _UDP_PAYLOAD_BYTES)
@@ -352,6 +373,10 @@ def _absolute(name: str) -> dns.name.Name | None:
         return None
 
 
+def _as_it_is(reply: Reply) -> Reply:
+    return reply
+
+
 def _texts(reply: Reply) -> tuple[bytes, ...]:
     return tuple(b"".join(record.strings) for record in reply.records if isinstance(record, TXTBase))
 
@@ -389,6 +414,13 @@ def _failure(error: dns.resolver.NoNameservers) -> _Failure:
         if response is not None or isinstance(cause, dns.exception.FormError):
             return _Failure(DnsServerFailure, cause if isinstance(cause, str) else type(cause).__name__)
     return _Failure(DnsUnavailable, "no server reached")
+
+
+def _result(outcome: Reply | _Failure) -> str:
+    """Return how an outcome is counted."""
+    if isinstance(outcome, Reply):
+        return "found" if outcome.records else "none"
+    return "failure" if outcome.kind is DnsServerFailure else "silent"
 
 
 def _ttl_seconds(response: dns.message.QueryMessage) -> float:

@@ -7,10 +7,14 @@ from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from deliverypools.adapters.metrics.definitions import OTHER, TICKET_REASONS, TICKETS_REFUSED
+from deliverypools.adapters.metrics.measure import add
+from deliverypools.core.probe import LIFETIME_SECONDS, Probe
 from deliverypools.core.ticket import Binding, Ticket, TicketError, fold, unfold
 
 _NOTICE: Final = b"notice\0"
 _NOTICE_SECONDS: Final = 2 * 86_400
+_PROBE: Final = b"probe\0"
 
 
 class TicketSealer:
@@ -34,6 +38,19 @@ class TicketSealer:
         except (InvalidToken, UnicodeEncodeError):
             return False
         return content == _NOTICE + message_id.encode(errors="surrogateescape")
+
+    def seal_probe(self, probe: Probe) -> str:
+        """Return the value of the header by which a probe asks for its transport."""
+        return fold(self._fernet.encrypt(_PROBE + probe.to_json()).decode("ascii"))
+
+    def open_probe(self, value: str, message_id: str) -> Probe | None:
+        """Return what a probe of ours asks for, made for this message in the last hour; None for anything else."""
+        try:
+            content = self._fernet.decrypt(unfold(value).encode("ascii"), ttl=int(LIFETIME_SECONDS))
+            probe = Probe.from_json(content.removeprefix(_PROBE)) if content.startswith(_PROBE) else None
+        except (InvalidToken, UnicodeEncodeError, ValueError, TypeError):
+            return None
+        return probe if probe is not None and probe.message_id == message_id else None
 
     def open(self, value: str) -> Ticket:
         """Read a ticket header.
@@ -62,6 +79,30 @@ def open_ticket(
     Raises:
         TicketError: with what is wrong.
     """
+    try:
+        return _open_ticket(
+            sealer, values, binding, now=now, lifetime_seconds=lifetime_seconds, after_filter=after_filter
+        )
+    except TicketError as error:
+        # In the egress pass, that is: elsewhere anybody may write what looks like one.
+        if not after_filter:
+            add(TICKETS_REFUSED, _reason(str(error)))
+        raise
+
+
+def _reason(text: str) -> str:
+    return next((reason for beginning, reason in TICKET_REASONS.items() if text.startswith(beginning)), OTHER)
+
+
+def _open_ticket(
+    sealer: TicketSealer,
+    values: Sequence[str],
+    binding: Binding,
+    *,
+    now: float,
+    lifetime_seconds: float,
+    after_filter: bool,
+) -> Ticket:
     if not values:
         raise TicketError("no ticket")
     if len(values) > 1:

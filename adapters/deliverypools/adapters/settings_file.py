@@ -32,7 +32,7 @@ def log_refusal(error: SettingsError, log: logging.Logger) -> None:
 
 
 def keep_until_restart(new: Settings, old: Settings, tables: Sequence[str], log: logging.Logger) -> Settings:
-    """Return the new settings with what a reload cannot change as it was: the state, the sockets of `tables`, SRS.
+    """Return the new settings with what a reload cannot change as it was: state, metrics, the sockets of `tables`, SRS.
 
     Of SRS it cannot be switched on: bounces to what the milter rewrites have to find the socketmap.
     """
@@ -46,6 +46,9 @@ def keep_until_restart(new: Settings, old: Settings, tables: Sequence[str], log:
                 "%s.socket changed: that needs a restart; the old socket stays, other settings are reloaded", table
             )
         kept[table] = getattr(new, table).model_copy(update={"socket": socket})
+    if new.metrics != old.metrics:
+        log.error("metrics changed: that needs a restart of both daemons; the old stay, other settings are reloaded")
+        kept["metrics"] = old.metrics
     if new.forwarding.srs_domain is not None and old.forwarding.srs_domain is None:
         log.error(
             "forwarding.srs_domain is new: that needs a restart of both daemons; no sender is rewritten until then,"
@@ -70,7 +73,7 @@ def _text(path: Path) -> str:
         raise SettingsError((f"{path}: is a directory; {_HOW_TO_NAME_IT}",)) from None
     except PermissionError:
         raise SettingsError(
-            (f"{path}: may not be read by this user; let the user that runs delivery-pools read it",)
+            (f"{path}: may not be read by this user; run this as root, or as the user delivery-pools",)
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SettingsError((f"{path}: cannot be read: {error}; {_HOW_TO_NAME_IT}",)) from None

@@ -16,9 +16,12 @@ from urllib.parse import quote
 _EVERY_CHANGES: Final = 500
 """Rows; about as many pages of the log."""
 _EVERY_SECONDS: Final = 0.1
-_MOST_ATTEMPTS: Final = 10
+_ATTEMPTS: Final = 8
+_LONG_LOG_PAGES: Final = 4000
+"""16 MB."""
+_WAIT_MILLISECONDS: Final = 100
 _LAST_RESORT_PAGES: Final = 8000
-"""32 MB of log: then a commit does it, as without us."""
+"""32 MB of log: then a commit does it, as without us: it moves all of it, and tens of milliseconds go by."""
 
 
 class Checkpoints:
@@ -50,11 +53,18 @@ class Checkpoints:
 
 
 def _checkpoint(path: str) -> None:
-    """Checkpoint until the log is empty: only then it is written from its beginning again, and does not grow."""
+    """Checkpoint; where the log has become long, have it written from its beginning again.
+
+    Only a checkpoint that leaves nothing has the log begun anew, and the file written to the disk; on a busy server
+    there is something new in it almost always. So writers are kept out at last. What was written meanwhile is little
+    then, for the attempts before it, one of which most likely came to an end, have left little to do.
+    """
     # Not one that is gone: opening would make it anew. Whatever is wrong with it, the next transaction says.
     there = f"file:{quote(path)}?mode=rw"
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(there, 0, uri=True)) as connection:
-        for _ in range(_MOST_ATTEMPTS):
-            is_busy, logged, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if is_busy or moved >= logged:
+        for _ in range(_ATTEMPTS):
+            is_busy, logged, _moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if is_busy or logged < _LONG_LOG_PAGES:
                 return
+        connection.execute(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS}")
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Collection
-from dataclasses import astuple
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from itertools import islice
+from operator import attrgetter
 
 from deliverypools.adapters import log_times
 from deliverypools.adapters.sqlite_base import SQLiteBase
@@ -14,8 +16,10 @@ from deliverypools.core.facts import printable
 from deliverypools.core.records import DecisionRecord, newest_first
 
 _RECORD = ", ".join(DecisionRecord.__dataclass_fields__)
+_VALUES = attrgetter(*DecisionRecord.__dataclass_fields__)
 _SENT = f"SELECT {_RECORD} FROM decisions WHERE went_on AND expires_at > ? AND"  # noqa: S608  (our own names)
 
+_ROWS_AT_ONCE = 1000
 _NOT_SENT = _SENT.replace("WHERE went_on", "WHERE NOT went_on")
 
 
@@ -29,7 +33,7 @@ class SQLiteDecisionLog(SQLiteBase):
             connection.execute(
                 f"INSERT OR REPLACE INTO decisions ({_RECORD}, went_on, expires_at)"  # noqa: S608  (our own names)
                 f" VALUES ({'?, ' * len(DecisionRecord.__dataclass_fields__)}?, ?)",
-                (*astuple(record), record.went_on, self._clock() + keep_seconds),
+                (*_VALUES(record), record.went_on, self._clock() + keep_seconds),
             )
             _note_time(connection, record.at, keep_seconds)
 
@@ -89,6 +93,41 @@ class SQLiteDecisionLog(SQLiteBase):
         with self._file.reading() as connection:
             times = connection.execute("SELECT keep_seconds, last_at FROM log_times").fetchall()
         return log_times.complete_since(times, self._clock())
+
+    def decisions(self, *, since: float = 0.0) -> Iterator[DecisionRecord]:
+        """Yield what is on record; see `State.decisions`."""
+        # By expiry, because that has an index: a page is a step of its own, and writers wait for none of them.
+        last: tuple[object, ...] = (self._clock(), "", "")
+        while True:
+            with self._file.reading() as connection:
+                rows = connection.execute(
+                    f"SELECT expires_at, {_RECORD} FROM decisions"  # noqa: S608  (our own names)
+                    " WHERE (expires_at, queue_id, host) > (?, ?, ?) ORDER BY expires_at, queue_id, host LIMIT ?",
+                    (*last, _ROWS_AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            records = [_record(row[1:]) for row in rows]
+            yield from (record for record in records if record.at >= since)
+            last = (rows[-1][0], records[-1].queue_id, records[-1].host)
+
+    def note_waiting(self, record: DecisionRecord, names: Collection[str], keep_seconds: float) -> None:
+        """Note what was last found about a message that waits; see `State.note_waiting`."""
+        row, expires_at = json.dumps(asdict(record)), self._clock() + keep_seconds
+        with self._file.transaction() as connection:
+            self._prune(connection, writes=len(names))
+            connection.executemany(
+                "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?)",
+                [(printable(name), row, expires_at) for name in names if name],
+            )
+
+    def waiting(self, name: str) -> DecisionRecord | None:
+        """Return what was last found about a message that waits; see `State.waiting`."""
+        with self._file.reading() as connection:
+            row = connection.execute(
+                "SELECT row FROM waiting WHERE name = ? AND expires_at > ?", (printable(name), self._clock())
+            ).fetchone()
+            return DecisionRecord(**json.loads(row[0])) if row else None
 
 
 def _note_time(connection: sqlite3.Connection, at: float, keep_seconds: float) -> None:

@@ -89,6 +89,21 @@ CREATE TABLE IF NOT EXISTS scans (
 CREATE INDEX IF NOT EXISTS scans_by_expiry ON scans (expires_at);
 CREATE INDEX IF NOT EXISTS decisions_not_sent ON decisions (message_id, at) WHERE NOT went_on AND message_id <> '';
 """,
+    6: """
+CREATE TABLE IF NOT EXISTS queued (
+    host TEXT NOT NULL, queue_id TEXT NOT NULL, at REAL NOT NULL, expires_at REAL NOT NULL,
+    PRIMARY KEY (host, queue_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS queued_by_expiry ON queued (expires_at);
+""",
+    7: """
+ALTER TABLE decisions ADD COLUMN leaves_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE decisions ADD COLUMN details TEXT NOT NULL DEFAULT '';
+CREATE TABLE IF NOT EXISTS waiting (
+    name TEXT PRIMARY KEY, row TEXT NOT NULL, expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS waiting_by_expiry ON waiting (expires_at);
+""",
 }
 """What makes a version of the one before it; a new file is taken through all of them."""
 VERSION: Final = max(STEPS)
@@ -103,5 +118,7 @@ PRUNED: Final = {
     "decisions": "queue_id, host",
     "dropped": "entry_id",
     "scans": "scan_key",
+    "queued": "host, queue_id",
+    "waiting": "name",
 }
 """Tables whose rows expire, with their keys."""

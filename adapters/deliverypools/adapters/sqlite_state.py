@@ -14,6 +14,7 @@ from deliverypools.adapters.sqlite_counters import PreparedTally, SQLiteCounters
 from deliverypools.adapters.sqlite_decisions import SQLiteDecisionLog
 from deliverypools.adapters.sqlite_ledger import SQLiteDropLedger
 from deliverypools.adapters.sqlite_ndrs import SQLiteNdrEvents
+from deliverypools.adapters.sqlite_queued import SQLiteQueued
 from deliverypools.adapters.sqlite_scans import SQLiteScans
 from deliverypools.adapters.state import (
     ENDING_SECONDS,
@@ -41,7 +42,7 @@ def examine(path: str) -> None:
     sqlite_file.examine(path, sqlite_schema.VERSION)
 
 
-class SQLiteState(SQLiteDecisionLog, SQLiteDropLedger, SQLiteNdrEvents, SQLiteScans):
+class SQLiteState(SQLiteDecisionLog, SQLiteDropLedger, SQLiteNdrEvents, SQLiteScans, SQLiteQueued):
     """The shared state. Threads of one process share one connection; a forked child makes its own SQLiteState."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:

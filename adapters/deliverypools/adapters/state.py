@@ -8,7 +8,7 @@ changed then, and the next call tries again from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Protocol
@@ -36,6 +36,8 @@ MOST_OF_A_MESSAGE: Final = 50
 MOST_HOSTS: Final = 200
 """So many hosts that share a state are told apart where a queue id is looked up."""
 NDR_SECONDS: Final = 1.0 * DAY
+QUEUED_SECONDS: Final = 30.0 * DAY
+"""So long it is known what was queued before the installation: longer than Postfix keeps mail."""
 MOST_NDRS: Final = 100_000
 """So long, and so many, events of surges are kept."""
 
@@ -174,6 +176,19 @@ class State(Protocol):
         too late, and more where rows were written to be kept for different times.
         """
 
+    def decisions(self, *, since: float = 0.0) -> Iterator[DecisionRecord]:
+        """Yield what is on record since a time, in no order; what is written meanwhile may be among it, or not.
+
+        Raises:
+            StateUnavailable: while they are yielded, too; then these were not all.
+        """
+
+    def note_waiting(self, record: DecisionRecord, names: Collection[str], keep_seconds: float) -> None:
+        """Note what was last found about a message that waits, under each of its names (queue id, Message-ID)."""
+
+    def waiting(self, name: str) -> DecisionRecord | None:
+        """Return what was last found about a message of that name that waited; it may have left since."""
+
     # ---- the drop ledger
 
     def drop(self, notice: DroppedNotice, keep_seconds: float, most: int) -> None:
@@ -195,6 +210,14 @@ class State(Protocol):
 
     def known_scans(self, keys: Collection[str]) -> dict[str, str]:
         """Return what is kept under these keys, by key; what is not known is left out."""
+
+    # ---- what was queued before the installation
+
+    def remember_queued(self, host: str, queue_ids: Collection[str]) -> None:
+        """Note that queue files of a host (Postfix's myhostname) are there now."""
+
+    def queued_since(self, host: str, queue_id: str) -> float | None:
+        """Return when a queue file was last noted (seconds since the epoch); None: not in the last 30 days."""
 
     # ---- surges
 

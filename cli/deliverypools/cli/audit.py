@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from deliverypools.adapters import mail_logs
+from deliverypools.adapters.installed_since import installed_since
 from deliverypools.adapters.mail_logs import MailLogError
+from deliverypools.adapters.other_instances import log_names
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.moments import moment
 from deliverypools.cli.options import Subparsers, add_config, read_settings
@@ -21,8 +23,9 @@ from deliverypools.core.audit.findings import MEANINGS, UNKNOWN, Counts, Finding
 from deliverypools.core.audit.fold import MOST_FINDINGS, MOST_OPEN, Audit
 from deliverypools.core.audit.lines import read_line
 from deliverypools.core.audit.times import LogTimes
-from deliverypools.core.audit.transports import INTERNAL, LISTENER_PORT, Surroundings
+from deliverypools.core.audit.transports import INTERNAL, LISTENER_PORTS, Surroundings
 from deliverypools.core.facts import printable
+from deliverypools.core.postfix_check.inside import is_inside
 from deliverypools.core.restrictions import utc_text
 from deliverypools.core.settings import Settings
 
@@ -34,7 +37,10 @@ was decided for it. A failure is
   - what left by a pool without a decision on record: unknown. It is told apart whether it passed the milter by, its
     row was lost, or it is older than the decision log. With the milter's own log lines in the mail log (before the
     deliveries) those take the place of rows that are lost.
-Mail that left by high-risk because it could not be decided in time is no failure; it is counted.
+Attempts by internal at servers that are not known to be yours (no private address, no accepted domain) are counted and
+shown: nothing was decided about that mail.
+What was delivered before `postfix install`, or, where that cannot be told, before the decision log begins, had no pool
+to leave by: it is counted, and no failure. So is mail that left by high-risk because it could not be decided in time.
 
 MAILLOG is a file as syslog or Postfix writes it (traditional or ISO 8601 times), packed with gzip, xz or bzip2 or not,
 or "-", standard input. Rotated files are put into order. Logs of any size are read, in bounded memory: at most
@@ -44,11 +50,12 @@ and all are counted.
 Transports are told by -o syslog_name=postfix/$service_name, which all transports of the examples have.
 
 --json writes one object: failures, findings (kind, queue_id, host, at, recipient, transport, relay, status, decided,
-rule, meaning, unknown), findings_left_out, pools, transports, and counts.
+rule, meaning, unknown), findings_left_out, pools, transports, counts, of_other_instances, installed_since and
+recorded_since.
 
 Exit status: 0 every delivery was right; 1 there are failures, a log cannot be read to its end (the others are read all
-the same), it holds no delivery or lines that look like one and cannot be read, or the state cannot be read; 2 the
-command line is wrong; 78 the settings are wrong.
+the same), it holds no delivery (of a journal: no line of Postfix, at any time) or lines that look like one and cannot
+be read, or the state cannot be read; 2 the command line is wrong; 78 the settings are wrong.
 """
 _NO_POOL: Final = "(unknown)"
 _COLUMNS: Final = ("sent", "deferred", "bounced")
@@ -62,8 +69,12 @@ class _Report:
     findings: Sequence[Finding]
     open_now: int
     recorded_since: float | None
+    installed_since: float | None
+    """None: not known."""
     problems: Sequence[str]
     """What went wrong, so that the rest may not be all."""
+    skipped: int = 0
+    """Lines of other Postfix instances of this machine."""
 
     @property
     def failures(self) -> int:
@@ -96,9 +107,16 @@ def add_to(commands: Subparsers) -> None:
         "--listener",
         action="append",
         type=_port,
-        default=[LISTENER_PORT],
+        default=[*LISTENER_PORTS],
         metavar="PORT",
-        help=f"a further port of the hop's listener, for a route of its own (besides {LISTENER_PORT}); may be repeated",
+        help="a further port of the hop's listener, or of a route of its own"
+        f" (besides {min(LISTENER_PORTS)} to {max(LISTENER_PORTS)}); may be repeated",
+    )
+    parser.add_argument(
+        "--config-directory",
+        metavar="DIR",
+        help="configuration directory of the Postfix instance, which knows when `postfix install` was run; lines of the"
+        " machine's other instances are passed over then",
     )
     parser.add_argument("--json", action="store_true", help="JSON: one object")
     parser.set_defaults(run=_run, refuse=parser.error)
@@ -126,21 +144,31 @@ def _audit(options: argparse.Namespace, settings: Settings) -> _Report:
         is_express=settings.profile == "express",
         shadow=settings.shadow,
         inside=frozenset(options.inside),
+        is_ours=lambda domain, server: is_inside(settings, domain, server),
         listener_ports=frozenset(options.listener),
     )
     times = LogTimes(time.time(), mail_logs.local_time)
+    names = log_names(options.config_directory) if options.config_directory else None
+    skipped = 0
     with shared_state(settings) as state:
         recorded_since = state.recorded_since()
-        audit = Audit(site, state.records_about, recorded_since, since=options.since)
+        installed_at = installed_since(options.config_directory)
+        audit = Audit(site, state.records_about, recorded_since, since=options.since, installed_at=installed_at)
         problems = []
         for log in _logs(options, times):
             try:
                 for text in log:
-                    audit.add(read_line(text, times))
+                    line = read_line(text, times)
+                    if names and line and line.is_of_postfix and names.is_anothers(line.tag):
+                        skipped += 1
+                    else:
+                        audit.add(line)
             except MailLogError as error:
                 problems.append(str(error))
-    problems = [*problems, *_not_understood(audit.counts)] or [*_nothing_read(audit.counts)]
-    return _Report(audit.counts, audit.findings, audit.open_now, recorded_since, problems)
+    problems = [*problems, *_not_understood(audit.counts)]
+    if not problems and not (options.journal and _is_quiet(audit.counts, times)):
+        problems = [*_nothing_read(audit.counts, skipped)]
+    return _Report(audit.counts, audit.findings, audit.open_now, recorded_since, installed_at, problems, skipped)
 
 
 def _logs(options: argparse.Namespace, times: LogTimes) -> Iterator[Iterator[str]]:
@@ -163,10 +191,19 @@ def _not_understood(counts: Counts) -> Iterator[str]:
         )
 
 
-def _nothing_read(counts: Counts) -> Iterator[str]:
+def _is_quiet(counts: Counts, times: LogTimes) -> bool:
+    """Tell whether nothing was delivered in this time, though the journal is where Postfix logs."""
+    if counts.of_postfix:
+        return True
+    lines = (read_line(text, times) for text in mail_logs.journal_lines(0.0))
+    return any(line is not None and line.is_of_postfix for line in lines)
+
+
+def _nothing_read(counts: Counts, skipped: int) -> Iterator[str]:
+    others = f" ({skipped} more are of other instances)" if skipped else ""
     question = "Is it the mail log, may you read all of it, and is anything in it later than --since?"
     if not counts.of_postfix:
-        yield f"nothing was audited: none of {counts.lines} lines is Postfix's. {question}"
+        yield f"nothing was audited: none of {counts.lines} lines is Postfix's{others}. {question}"
     elif not counts.transports and not counts.failures:
         yield f"nothing was audited: none of {counts.of_postfix} lines of Postfix is about a delivery. {question}"
 
@@ -188,12 +225,17 @@ def _lines(report: _Report) -> Iterator[str]:
     yield from _transport_lines(counts.transports)
     yield ""
     yield from (f"{number} {what}" for number, what in _numbers(counts) if number)
+    yield from _outside_lines(counts)
     if report.recorded_since is not None:
         yield f"the decision log begins at {utc_text(report.recorded_since)}"
     else:
         yield "the decision log is empty"
+    if report.installed_since is not None:
+        yield f"Postfix has pools since {utc_text(report.installed_since)}"
     if report.open_now:
         yield f"{report.open_now} queue files have no end in the log: still in the queue, or given up by their client"
+    if report.skipped:
+        yield f"{report.skipped} lines of other instances of Postfix were passed over"
     yield _verdict(report)
 
 
@@ -232,8 +274,22 @@ def _transport_lines(transports: Mapping[str, Counter[str]]) -> Iterator[str]:
         yield f"{printable(name):<20} " + ", ".join(f"{status} {number}" for status, number in sorted(statuses.items()))
 
 
+def _outside_lines(counts: Counts) -> Iterator[str]:
+    if counts.internal_outside:
+        yield (
+            f"{counts.internal_outside.total()} attempts by {INTERNAL} were at servers that are not known to be yours:"
+            " nothing was decided about this mail, and it leaves by the default address. See transport_maps"
+            " (`delivery-pools check`):"
+        )
+        yield from (f"  {number} {printable(what, 400)}" for what, number in counts.internal_outside.most_common())
+
+
 def _numbers(counts: Counts) -> Iterator[tuple[int, str]]:
     yield counts.undecided, "messages could not be decided in time and left by high-risk (rule undecided): no failure"
+    yield (
+        counts.before_installation,
+        "deliveries by transports that are no pool's are of before the installation: no failure",
+    )
     yield counts.caught, "attempts were stopped by a tripwire: this mail waits, see `mailq` and transport_maps"
     yield counts.astray, "attempts by transports that are no pool's reached no server so far: see transport_maps"
     yield counts.held, "messages were put on hold"
@@ -253,6 +309,10 @@ def _verdict(report: _Report) -> str:
         return f"FAILED: {report.failures} deliveries are wrong or unknown: {kinds}"
     if report.problems:
         return "FAILED: not all of the log could be read and understood, or there is no delivery in it"
+    if not report.counts.transports and not report.counts.before_installation:
+        return "nothing was delivered in this time"
+    if report.counts.internal_outside:
+        return f"every delivery by a pool was by the one that was decided; see what went outside by {INTERNAL}"
     return "every delivery was by the pool that was decided"
 
 
@@ -278,6 +338,8 @@ def _to_json(report: _Report) -> dict[str, Any]:
         "transports": counts.transports,
         "counts": numbers,
         "without_end": report.open_now,
+        "of_other_instances": report.skipped,
         "recorded_since": report.recorded_since,
+        "installed_since": report.installed_since,
         "problem": "; ".join(report.problems),
     }

@@ -15,16 +15,28 @@ from deliverypools.adapters.key_file import read_keys
 from deliverypools.adapters.key_lines import KeyFileError, is_open_to_all
 from deliverypools.adapters.scanning.clients import client_for
 from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
+from deliverypools.adapters.settings_file import settings_path
 from deliverypools.adapters.sockets import unix_path
 from deliverypools.adapters.sqlite_state import examine
 from deliverypools.adapters.srs_secrets import read_srs_secrets
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.cli.exits import FAILED, OK
+from deliverypools.cli.fast_path import FastPath, look_at_fast_path, looks_after
+from deliverypools.cli.live_check import live_check
 from deliverypools.cli.options import Subparsers, add_config, read_settings
-from deliverypools.cli.postfix_findings import SETTINGS_CHECK, as_json, as_text, postfix_findings
+from deliverypools.cli.postfix_findings import (
+    SETTINGS_CHECK,
+    as_json,
+    as_text,
+    host_findings,
+    postfix_findings,
+    read_site,
+)
 from deliverypools.cli.shared_state import remedy_for, shared_state
+from deliverypools.core.checks_reference import NOT_SET_UP
 from deliverypools.core.facts import printable
-from deliverypools.core.postfix_check.checks import Finding, Severity
+from deliverypools.core.postfix_check.checks import Finding, Severity, errors_first
+from deliverypools.core.postfix_check.site import Site, is_set_up
 from deliverypools.core.scanning.alert import address_of, scanner_down
 from deliverypools.core.scanning.answers import ScanEnvelope, Scanner, ScanVerdict
 from deliverypools.core.scanning.scope import scanners_for_malware, scanners_for_spam
@@ -49,11 +61,13 @@ def add_to(commands: Subparsers) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "check",
-        help="check the settings, the files they name, whether scanners answer, and the Postfix configuration",
+        help="check the settings, the files they name, scanners, the Postfix configuration, addresses and DNS",
         description="Check the settings file, the files and folders that it names, and whether the scanners that it"
-        " names give verdicts (else a warning). With --postfix, check the Postfix configuration too:"
-        " every way in which mail could leave by a wrong address, be lost, or pass us by (docs/checks.md). Nothing is"
-        " changed. Exit status: 0, 1 with errors, 78 for a bad settings file.",
+        " names give verdicts (else a warning); the Postfix configuration of this machine: every way in which mail"
+        " could leave by a wrong address, be lost, or pass us by; whether the pools' addresses are here, what DNS says"
+        " of them, and whether the daemons answer (docs/checks.md). Of Postfix nothing is changed. Whether mail may"
+        " skip the hop is found out too, and kept for the milter (docs/fast-path.md). Exit status: 0, 1 with errors,"
+        " 78 for a bad settings file.",
     )
     add_config(parser)
     parser.add_argument(
@@ -61,7 +75,24 @@ def add_to(commands: Subparsers) -> None:
         metavar="DIR",
         nargs="?",
         const="",
-        help="check the Postfix configuration of this machine, or the one in DIR; as root, who can read all of it",
+        help="examine the Postfix configuration in DIR in place of this machine's own; as root, who can read all of it",
+    )
+    parser.add_argument(
+        "--no-postfix",
+        action="store_true",
+        help="examine settings and files only: no Postfix, no addresses, no daemons, no DNS",
+    )
+    parser.add_argument(
+        "--dns",
+        choices=("live", "off"),
+        default="live",
+        help="off: leave out what DNS says of the pools and the accepted domains (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="send probes through the running Postfix, by each transport of the pools, to this program; show by which"
+        " address each of them comes, and nothing of the rest. For root",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object with all findings")
     parser.add_argument("--quiet", action="store_true", help="print findings only")
@@ -70,26 +101,59 @@ def add_to(commands: Subparsers) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     settings = read_settings(options)
+    if options.live:
+        return _live(settings, options)
     findings = [
         *(_of_settings(Severity.ERROR, text) for text in _errors(settings)),
         *(_of_settings(Severity.WARNING, text) for text in (*settings.not_in_effect(), *_silent_scanners(settings))),
     ]
-    if options.postfix is not None:
-        findings += postfix_findings(settings, options.postfix or None)
+    fast_path = None
+    if not options.no_postfix:
+        findings += _of_machine(settings, options)
+        fast_path = _fast_path(settings, options)
     has_errors = any(finding.severity is Severity.ERROR for finding in findings)
     if options.json:
-        print(as_json(findings))
+        print(as_json(findings, fast_path=fast_path.as_json() if fast_path else None))
     else:
         for finding in findings:
             print(as_text(finding), file=sys.stderr)
+        if fast_path and not options.quiet:
+            print(fast_path.line)
         if not has_errors and not options.quiet:
             print(_in_order(options))
     return FAILED if has_errors else OK
 
 
+def _live(settings: Settings, options: argparse.Namespace) -> int:
+    """Send probes by the transports of a Postfix that is set up for them."""
+    read = read_site(settings, options.postfix or None)
+    if isinstance(read, Site) and not is_set_up(read):
+        read = NOT_SET_UP
+    if isinstance(read, Finding):
+        print(f"no probe was sent\n{as_text(read)}", file=sys.stderr)
+        return FAILED
+    directory = os.path.abspath(options.postfix) if options.postfix else None  # noqa: PTH100  (as PostfixReader does)
+    return live_check(settings, read, directory, as_json=options.json)
+
+
+def _of_machine(settings: Settings, options: argparse.Namespace) -> tuple[Finding, ...]:
+    """Return what is wrong with Postfix, this machine and its DNS."""
+    path, _ = settings_path(options.config, os.environ)
+    read = read_site(settings, options.postfix or None)
+    site = read if isinstance(read, Site) else None
+    of_postfix = (read,) if isinstance(read, Finding) else postfix_findings(read)
+    return errors_first((*of_postfix, *host_findings(site, settings, path, dns=options.dns == "live")))
+
+
+def _fast_path(settings: Settings, options: argparse.Namespace) -> FastPath | None:
+    """Prove whether mail may skip the hop, where the configuration is that of the running Postfix, with a hop."""
+    directory = options.postfix or None
+    return look_at_fast_path(settings, directory) if looks_after(settings, directory) else None
+
+
 def _in_order(options: argparse.Namespace) -> str:
-    if options.postfix is None:
-        return "settings and files are in order; the Postfix configuration was not examined (--postfix)"
+    if options.no_postfix:
+        return "settings and files are in order; the Postfix configuration was not examined (--no-postfix)"
     return "settings and files are in order, and no error in the Postfix configuration was found"
 
 
@@ -106,8 +170,9 @@ def _key_errors(settings: Settings) -> Iterator[str]:
     yield from _key_file_errors(read_keys, settings.ticket_key_file)
     if settings.forwarding.srs_secret_file is not None:
         secret_file = settings.forwarding.srs_secret_file
-        yield from _key_file_errors(read_srs_secrets, secret_file)
-        if os.path.realpath(secret_file) == os.path.realpath(settings.ticket_key_file):
+        if os.path.realpath(secret_file) != os.path.realpath(settings.ticket_key_file):
+            yield from _key_file_errors(read_srs_secrets, secret_file)
+        else:
             yield f"{secret_file}: is the ticket_key_file; give the secrets of SRS a file of their own"
 
 

@@ -323,7 +323,7 @@ def _decided(request: _Request, mail: _Mail, found: Authentication, world: _Worl
             return facts, classify(dataclasses.replace(facts, size_bytes=message.size_bytes), settings)
         is_express, spam = settings.profile == "express", settings.spam
         timeout_seconds = spam.first_pass_timeout_seconds if is_express else spam.timeout_seconds
-        return facts, decide(facts, message, Connection(), _Asking(settings, world.scanners), timeout_seconds)
+        return decide(facts, message, Connection(), _Asking(settings, world.scanners), timeout_seconds)
 
 
 def _facts(

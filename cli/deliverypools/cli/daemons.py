@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 
 from deliverypools.adapters import logs
 from deliverypools.adapters.key_lines import is_open_to_all
+from deliverypools.adapters.service_manager import ServiceManager
 from deliverypools.adapters.sockets import SocketError
 from deliverypools.cli.exits import FAILED
 from deliverypools.cli.options import Subparsers, add_config, read_settings_and_keys
@@ -39,13 +41,15 @@ def add_to(commands: Subparsers) -> None:
 
 
 def _milter(options: argparse.Namespace) -> int:
-    from deliverypools.milter.server import MilterServer  # noqa: PLC0415  (other commands do without libmilter)
+    # Other commands do without libmilter.
+    from deliverypools.milter.server import MilterServer  # noqa: PLC0415
 
     logs.configure("delivery-pools/milter")
+    manager = ServiceManager.of_environment(os.environ)
     settings, keys = read_settings_and_keys(options)
     _log_start(settings)
     try:
-        return MilterServer(settings, keys, lambda: read_settings_and_keys(options)).run()
+        return MilterServer(settings, keys, lambda: read_settings_and_keys(options), manager).run()
     except SocketError as error:
         _log.error("%s", error)
         return FAILED
@@ -55,10 +59,11 @@ def _policy(options: argparse.Namespace) -> int:
     from deliverypools.policy.server import PolicyServer  # noqa: PLC0415
 
     logs.configure("delivery-pools/policy")
+    manager = ServiceManager.of_environment(os.environ)
     settings, keys = read_settings_and_keys(options)
     _log_start(settings)
     try:
-        return asyncio.run(PolicyServer(settings, keys, lambda: read_settings_and_keys(options)).run())
+        return asyncio.run(PolicyServer(settings, keys, lambda: read_settings_and_keys(options), manager).run())
     except SocketError as error:
         _log.error("%s", error)
         return FAILED

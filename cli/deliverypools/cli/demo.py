@@ -15,6 +15,7 @@ from deliverypools.adapters.message_file import parse_headers
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers
 from deliverypools.core.received import own_received
+from deliverypools.core.records import DECIDING_PASSES
 from deliverypools.lab import story
 from deliverypools.lab.lab import Lab
 from deliverypools.lab.namespace import LabUnavailableError
@@ -151,7 +152,7 @@ def _decision(message: ReceivedMessage, lab: Lab) -> dict[str, str]:
     """Return what the milter logged about a message, by the queue id that the listener put into its Received field."""
     received = next(own_received(parse_headers(message.data), _HOSTNAME), None)
     for line in lab.milter.log().splitlines():
-        if received and f" {received.queue_id}: pass=egress " in line:
+        if received and any(f" {received.queue_id}: pass={name} " in line for name in DECIDING_PASSES):
             return dict(pair.split("=", 1) for pair in shlex.split(line.partition(": pass")[2]) if "=" in pair)
     return {}
 
@@ -173,7 +174,7 @@ def _print(rows: list[Row], *, as_json: bool) -> None:
 
 
 def _hold(lab: Lab) -> None:
-    print(f"Running; files in {lab.directory}; Postfix: postfix -c {lab.postfix.config_directory} ...; Ctrl-C ends it.")
+    _say(f"Running; files in {lab.directory}; Postfix: postfix -c {lab.postfix.config_directory} ...; Ctrl-C ends it.")
     try:
         signal.pause()
     except KeyboardInterrupt:

@@ -10,12 +10,29 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from deliverypools.adapters.state import StateUnavailable
-from deliverypools.cli import audit, check, classify, daemons, demo, dropped, explain, keys, restricted, usage
+from deliverypools.cli import (
+    audit,
+    check,
+    classify,
+    daemons,
+    decisions,
+    demo,
+    dropped,
+    explain,
+    keys,
+    postfix,
+    replay,
+    restricted,
+    usage,
+)
 from deliverypools.cli.exits import EX_CONFIG, FAILED
 from deliverypools.cli.shared_state import failure_text
 from deliverypools.core.settings import SettingsError
 
-_COMMANDS = (demo, daemons, classify, explain, restricted, dropped, usage, audit, check, keys)
+_COMMANDS = (
+    *(demo, daemons, classify, explain, restricted, dropped, usage),
+    *(audit, replay, decisions, check, postfix, keys),
+)
 
 _EPILOG = """\
 Settings: --config FILE, else the variable DELIVERY_POOLS_CONFIG, else /etc/delivery-pools/delivery-pools.toml.
@@ -39,15 +56,40 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _run(options: argparse.Namespace) -> int:
+    """Run the command, and flush here: what fails at exit ends with a complaint of Python's."""
+    status = int(options.run(options))
+    sys.stdout.flush()
+    return status
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return parser().parse_args(arguments)
+    except SystemExit:
+        # `--help` has printed something.
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _go_on_without_reader()
+        raise
+
+
+def _go_on_without_reader() -> None:
+    """The reader of our output has gone, as `| head` does: no traceback, and none from the flush at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     for stream in (sys.stdout, sys.stderr):
         # File names and message text may hold anything; what a terminal cannot show is escaped, not fatal.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return int(options.run(options))
+        return _run(options)
     except SettingsError as error:
         for line in error.errors:
             print(line, file=sys.stderr)
@@ -57,10 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            # The reader of our output has gone, as `| head` does: no traceback, and none from the flush at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _go_on_without_reader()
         else:
-            print(f"delivery-pools: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+            remedy = "; run this as root" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
+            print(f"delivery-pools: {error.filename or ''}: {error.strerror}{remedy}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return 130

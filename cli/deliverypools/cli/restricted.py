@@ -25,11 +25,17 @@ from deliverypools.core.settings import Settings
 
 _Run: TypeAlias = Callable[[argparse.Namespace], int]
 
+_NOT_ENFORCED: Final = "shadow = true: no restriction is enforced until that is switched off"
 _REASON: Final = "restricted by an administrator"
 
 _ACCOUNT: Final = """\
 ACCOUNT is a SASL user, the address that a trusted client sends with, that client's IP address, or uid:N for a system
 user who calls sendmail(1). It is brought into the form in which accounts are counted: lower case, without +extension.
+"""
+
+_UID: Final = """\
+SMTP clients of a restricted account are refused. sendmail(1) refuses nobody: what a restricted uid:N sends is taken,
+and leaves by high-risk or is put on hold (restricted_mail), as its queued mail is.
 """
 
 _QUEUE: Final = """\
@@ -70,8 +76,8 @@ def _add_add(actions: Subparsers) -> None:
         actions,
         "add",
         _add,
-        "restrict an account: it cannot send in any way until it is released",
-        f"{_ACCOUNT}\n{_QUEUE}\n"
+        "restrict an account until it is released: it is refused, or (sendmail) leaves by high-risk or is held",
+        f"{_ACCOUNT}\n{_UID}\n{_QUEUE}\n"
         "Exit status: 0 the account is restricted; 1 it is not, or its queued mail could not be touched.\n",
     )
     add_account(parser)
@@ -139,15 +145,18 @@ def _add_queue_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    with shared_state(read_settings(options)) as state:
+    settings = read_settings(options)
+    with shared_state(settings) as state:
         restrictions = state.restrictions()
     for restriction in restrictions:
         if options.json:
-            print(json.dumps(asdict(restriction)))
+            print(json.dumps(asdict(restriction) | {"is_enforced": not settings.shadow}))
         else:
             print(f"{printable(restriction.account)}: {_told(restriction, f'since {utc_text(restriction.since)}, ')}")
     if not restrictions and not options.json:
         print("no account is restricted")
+    if restrictions and settings.shadow and not options.json:
+        print(_NOT_ENFORCED)
     return OK
 
 
@@ -171,6 +180,8 @@ def _add(options: argparse.Namespace) -> int:
         lines = [f"{name}: {'restricted' if standing == wanted else 'was restricted already'}, {_told(standing)}"]
         if not state.records_of(account, most=1):
             lines.append(f"{name}: the decision log has no mail of this account; is the name right?")
+        if settings.shadow:
+            lines.append(_NOT_ENFORCED)
         answer = {"account": account, "restricted": asdict(standing), "was_restricted": standing != wanted}
         return _finish(options, settings, state, answer, lines)
 

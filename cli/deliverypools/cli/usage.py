@@ -101,6 +101,11 @@ class _Report:
         """The newest decisions."""
         return list(islice(self._decisions(), _LAST_RECORDS))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is known about such an account."""
+        return not (self.records or self.restrictions or any(way.has_sent for way in self.ways))
+
     def _decisions(self) -> Iterator[DecisionRecord]:
         """Yield the decisions; what has not passed the hop has none, what was sent back counts where it has a newer."""
         return (record for record in self.records if record.pass_name != FIRST_PASS and record.rule != REQUEUED)
@@ -197,6 +202,8 @@ def _lines(report: _Report) -> Iterator[str]:
         yield "  released today: until midnight (UTC) only an administrator can restrict it"
     pools = ", ".join(f"{pool} {count}" for pool, count in sorted(report.decided.items()))
     yield f"  messages decided in 24 hours: {pools or 'none'}"
+    if report.is_empty:
+        yield "  nothing on record; is the name right?"
     for way in report.ways:
         yield from _way_lines(way)
     if report.last:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import Final
 
 import idna
 
 _SPECIAL = r"\s@%!\"\\()<>\[\]:;,"
 _PLAIN = re.compile(rf'(?:[^{_SPECIAL}]+|"[^"\\@%!]*")@[^{_SPECIAL}.]+(?:\.[^{_SPECIAL}.]+)+\.?')
 _FINAL_DOTS = re.compile(r"[\s.]+\Z")
+_MOST_REMEMBERED: Final = 4096
+_LONGEST_REMEMBERED: Final = 255
 
 
 def domain_of(address: str) -> str:
@@ -25,6 +29,10 @@ def normalise_domain(domain: str) -> str:
 
     What is no valid internationalised name stays as it is, in lower case: it is compared, never believed.
     """
+    return _remembered(domain) if len(domain) <= _LONGEST_REMEMBERED else _normalised(domain)
+
+
+def _normalised(domain: str) -> str:
     domain = _FINAL_DOTS.sub("", domain.strip()).lower()
     if domain.isascii():
         return domain
@@ -32,6 +40,9 @@ def normalise_domain(domain: str) -> str:
         return idna.encode(domain, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
         return domain
+
+
+_remembered = functools.lru_cache(maxsize=_MOST_REMEMBERED)(_normalised)
 
 
 def normalise_address(address: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -75,6 +75,17 @@ Rule = Callable[[MessageFacts, Settings], Match | Unknown | NotAsked | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A rule that was asked, and what it answered."""
+
+    rule: str
+    answer: str
+    """`no`, `match`, `unknown` or `not_asked`."""
+    reasons: tuple[str, ...] = ()
+    """Of a match; why it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The pool of a message, the rule that chose it and its reasons. `pool` is None while it is undecided."""
 
@@ -87,3 +98,5 @@ class Decision:
     """It waits in Postfix's hold queue; if it is let go by hand, it leaves by `pool`."""
     refusal: Refusal | None = None
     """It does not leave at all; who is told."""
+    asked: tuple[Asked, ...] = field(default=(), compare=False, repr=False)
+    """The rules that were asked, in their order; those behind a match were not."""

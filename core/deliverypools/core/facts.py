@@ -127,7 +127,9 @@ class MessageFacts:
 
 def printable(text: str, most: int = 200) -> str:
     """Return message text fit for a log line or a reason: one line, printable, bounded, never a surrogate."""
-    clean = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
+    clean = text[: most + 1]
+    if not clean.isprintable():
+        clean = "".join(c if c.isprintable() else "?" for c in clean)
     return clean if len(clean) <= most else clean[: most - 3] + "..."
 
 

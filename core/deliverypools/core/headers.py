@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 def unfolded(value: str) -> str:
@@ -20,6 +20,14 @@ class Headers:
 
     fields: tuple[tuple[str, str], ...] = ()
     is_complete: bool = True
+    _by_name: Mapping[str, Sequence[str]] = field(init=False, repr=False, compare=False)
+    """The values of each name in lower case: rules ask for dozens of names."""
+
+    def __post_init__(self) -> None:
+        by_name: dict[str, list[str]] = {}
+        for name, value in self.fields:
+            by_name.setdefault(name.lower(), []).append(value)
+        object.__setattr__(self, "_by_name", by_name)
 
     @classmethod
     def of(cls, fields: Iterable[tuple[str, str]], *, is_complete: bool = True) -> Headers:
@@ -28,8 +36,7 @@ class Headers:
 
     def all(self, name: str) -> Iterator[str]:
         """Yield every value of that name, top to bottom."""
-        wanted = name.lower()
-        return (value for field, value in self.fields if field.lower() == wanted)
+        return iter(self._by_name.get(name.lower(), ()))
 
     def first(self, name: str) -> str | None:
         """Return the topmost value of that name."""

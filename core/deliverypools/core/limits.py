@@ -105,6 +105,25 @@ class Exceeded:
         return f"{printable(self.account)}: {self.used} {limit.what} in {span}{more}, the limit{whose} is {limit.most}"
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A limit, and what its window held before the message."""
+
+    limit: Limit
+    used: int
+    """0 where only the message itself counts."""
+    whole: int = 0
+    """What it is a share of, where it is one."""
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Tell whether the message is beyond it."""
+        limit = self.limit
+        if limit.of:
+            return self.used >= limit.minimum and self.used * 100 > limit.most * self.whole
+        return self.used + limit.cost > limit.most
+
+
 def charge_for(account: Account, recipients: Iterable[str], settings: Settings) -> Charge:
     """Return what a message with these recipients costs: internal ones are in accepted domains."""
     counted = [is_internal(recipient, settings) for recipient in recipients]
@@ -131,7 +150,7 @@ def limits_for(charge: Charge, settings: Settings) -> tuple[Limit, ...]:
     quantities = (*_of_policy(charge, policy), *_of_service(charge, service, action))
     return (
         *(limit for limit in quantities if limit.most and limit.cost),
-        *(limit for limit in _signs(charge.account, action, settings) if limit.most),
+        *_signs(charge.account, action, settings),
     )
 
 
@@ -164,18 +183,19 @@ def _of_policy(charge: Charge, policy: OutboundPolicy | None) -> Iterator[Limit]
 
 
 def _of_service(charge: Charge, service: Limits, action: str) -> Iterator[Limit]:
-    """Yield the service limits; `action` is for the one per day."""
+    """Yield the service limits that are set; `action` is for the one per day."""
     account = charge.account
     limit = functools.partial(Limit, action=HIGH_RISK)
-    yield limit(
-        name="recipients_per_day",
-        what="recipients",
-        most=service.recipients_per_day,
-        cost=charge.recipients,
-        window=recipients_window(account, DAY),
-        action=action,
-    )
-    if account.ingress is not Ingress.OUTSIDE:
+    if service.recipients_per_day:
+        yield limit(
+            name="recipients_per_day",
+            what="recipients",
+            most=service.recipients_per_day,
+            cost=charge.recipients,
+            window=recipients_window(account, DAY),
+            action=action,
+        )
+    if service.messages_per_minute and account.ingress is not Ingress.OUTSIDE:
         # How fast a mailbox forwards is up to those who write to it.
         yield limit(
             name="messages_per_minute",
@@ -184,14 +204,15 @@ def _of_service(charge: Charge, service: Limits, action: str) -> Iterator[Limit]
             cost=1,
             window=Window((stream(account, MESSAGES),), MINUTE, MINUTE),
         )
-    yield limit(
-        name="recipients_per_message",
-        what="recipients in one message",
-        most=service.recipients_per_message,
-        cost=charge.recipients,
-        window=None,
-    )
-    if account.tenant:
+    if service.recipients_per_message:
+        yield limit(
+            name="recipients_per_message",
+            what="recipients in one message",
+            most=service.recipients_per_message,
+            cost=charge.recipients,
+            window=None,
+        )
+    if service.external_recipients_per_tenant_per_day and account.tenant:
         yield limit(
             name="external_recipients_per_tenant_per_day",
             what=f"external recipients of {account.tenant}",
@@ -203,16 +224,17 @@ def _of_service(charge: Charge, service: Limits, action: str) -> Iterator[Limit]
 
 
 def _signs(account: Account, action: str, settings: Settings) -> Iterator[Limit]:
-    """Yield the thresholds beyond which an account looks compromised. They look at what was before this message."""
+    """Yield the thresholds that are set: beyond one an account looks compromised. They look at what was before."""
     ceilings, suspicion = settings.spam.ceilings, settings.suspicion
     sign = functools.partial(Limit, cost=0, is_sign=True, action=action)
-    yield sign(
-        name="verdicts_per_account_per_hour",
-        what="messages found to be spam",
-        most=ceilings.verdicts_per_account_per_hour,
-        window=Window((stream(account, SPAM),), HOUR, DAY),
-    )
-    if account.tenant:
+    if ceilings.verdicts_per_account_per_hour:
+        yield sign(
+            name="verdicts_per_account_per_hour",
+            what="messages found to be spam",
+            most=ceilings.verdicts_per_account_per_hour,
+            window=Window((stream(account, SPAM),), HOUR, DAY),
+        )
+    if ceilings.verdicts_per_tenant_per_hour and account.tenant:
         yield sign(
             name="verdicts_per_tenant_per_hour",
             what=f"messages of {account.tenant} found to be spam",
@@ -221,27 +243,29 @@ def _signs(account: Account, action: str, settings: Settings) -> Iterator[Limit]
             tenant=account.tenant,
             action=HIGH_RISK,
         )
-    yield sign(
-        name="first_time_recipients_per_day",
-        what="first-time recipients",
-        most=suspicion.first_time_recipients_per_day,
-        window=Window((stream(account, FIRST_TIME_RECIPIENTS),), DAY, DAY),
-    )
-    if account.ingress is Ingress.SUBMISSION:
+    if suspicion.first_time_recipients_per_day:
+        yield sign(
+            name="first_time_recipients_per_day",
+            what="first-time recipients",
+            most=suspicion.first_time_recipients_per_day,
+            window=Window((stream(account, FIRST_TIME_RECIPIENTS),), DAY, DAY),
+        )
+    if suspicion.client_addresses_per_hour and account.ingress is Ingress.SUBMISSION:
         yield sign(
             name="client_addresses_per_hour",
             what="client addresses",
             most=suspicion.client_addresses_per_hour,
             window=Window((stream(account, CLIENT_ADDRESSES),), HOUR, DAY),
         )
-    yield sign(
-        name="refused_recipients_percent",
-        what="recipients refused",
-        most=suspicion.refused_recipients_percent,
-        window=Window((stream(account, REFUSED),), DAY, DAY),
-        of=recipients_window(account, DAY),
-        minimum=suspicion.refused_recipients_minimum,
-    )
+    if suspicion.refused_recipients_percent:
+        yield sign(
+            name="refused_recipients_percent",
+            what="recipients refused",
+            most=suspicion.refused_recipients_percent,
+            window=Window((stream(account, REFUSED),), DAY, DAY),
+            of=recipients_window(account, DAY),
+            minimum=suspicion.refused_recipients_minimum,
+        )
 
 
 def action_of(policy: OutboundPolicy, account: Account) -> str:
@@ -297,20 +321,17 @@ def tally_of(charge: Charge, limits: Sequence[Limit]) -> Tally:
     return Tally(tuple(entry for entry in entries if entry.amount), windows)
 
 
+def held_by(limits: Sequence[Limit], used: Used) -> tuple[Held, ...]:
+    """Return what each limit's window held; `used` is what the windows of `tally_of` held before the message."""
+    held = iter(used)
+    return tuple(
+        Held(limit, next(held, 0) if limit.window else 0, next(held, 0) if limit.of else 0) for limit in limits
+    )
+
+
 def judge(limits: Sequence[Limit], used: Used, account: str) -> tuple[Exceeded, ...]:
     """Return the limits that a message exceeds; `used` is what the windows of `tally_of` held before it."""
-    held = iter(used)
-    exceeded = []
-    for limit in limits:
-        before = next(held, 0) if limit.window else 0
-        if limit.of:
-            whole = next(held, 0)
-            is_beyond = before >= limit.minimum and before * 100 > limit.most * whole
-        else:
-            is_beyond = before + limit.cost > limit.most
-        if is_beyond:
-            exceeded.append(Exceeded(limit, before, account))
-    return tuple(exceeded)
+    return tuple(Exceeded(one.limit, one.used, account) for one in held_by(limits, used) if one.is_exceeded)
 
 
 def action_for(exceeded: Sequence[Exceeded]) -> str:

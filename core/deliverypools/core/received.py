@@ -16,8 +16,14 @@ from deliverypools.core.headers import Headers
 _BY_POSTFIX = re.compile(
     # "by" begins a line of Postfix's own: in the one before stands what the client said in HELO.
     r"(?:\A|\n)[ \t]*by\s+(?P<host>[^\s;()]{1,255})\s+\([^(),]{0,80}(?:,\s+from\s+userid\s+(?P<user_id>\d{1,10}))?\)"
-    r"(?:\s+with\s+\w{1,20}(?:\s+\([^()]{0,200}\))*)?\s+id\s+(?P<queue_id>[0-9A-Za-z]{5,30})\b"
+    r"(?:\s+with\s+(?P<protocol>\w{1,20})(?:\s+\([^()]{0,200}\))*)?\s+id\s+(?P<queue_id>[0-9A-Za-z]{5,30})\b"
 )
+_CLIENT = re.compile(r"\((?P<name>[^\s()]{1,255}) \[(?:IPv6:)?(?P<address>[0-9A-Fa-f.:]{2,45})\]\)[ \t]*\Z")
+"""The end of the first line: what a client says in HELO stands before it."""
+_LOGIN = re.compile(r"\n[ \t]*\(Authenticated sender: (?P<sasl_username>[^\n]{1,255})\)[ \t]*(?=\n)")
+_AUTHENTICATED = frozenset({"ESMTPA", "ESMTPSA", "LMTPA", "LMTPSA", "UTF8SMTPA", "UTF8SMTPSA"})
+"""`with` values of clients that logged in (RFC 3848, RFC 6531 section 4.3)."""
+_UNKNOWN_CLIENT = "unknown"
 _MOST_OF_A_FIELD = 2000
 
 
@@ -30,6 +36,20 @@ class Received:
     """The user who called sendmail(1), where this is a submission by pickup(8)."""
     received_at: float | None
     """Seconds since the epoch; None where the date cannot be read."""
+    client_address: str = ""
+    """Of the SMTP client; "" where there was none."""
+    client_name: str = ""
+    """Its name in DNS, "" where it has none."""
+    is_authenticated: bool = False
+    """Whether that client had logged in."""
+    sasl_username: str = ""
+    """By which name, where the site has that written (smtpd_sasl_authenticated_header)."""
+
+    @property
+    def is_from_this_machine(self) -> bool:
+        """Tell whether its client was a program of this machine, as content filters are, that did not log in."""
+        is_loopback = self.client_address.startswith("127.") or self.client_address == "::1"
+        return is_loopback and not self.is_authenticated
 
 
 def own_received(headers: Headers, hostname: str) -> Iterator[Received]:
@@ -60,8 +80,20 @@ def _parse(value: str, hostname: str) -> Received | None:
     match = _BY_POSTFIX.search(value)
     if match is None or match["host"].lower() != hostname.lower():
         return None
-    user_id = int(match["user_id"]) if match["user_id"] else None
-    return Received(match["queue_id"], user_id, date_of(value.rpartition(";")[2]))
+    # Before "by" stands what Postfix says of the client.
+    before = value[: match.start() + 1]
+    client = _CLIENT.search(before.partition("\n")[0])
+    login = _LOGIN.search(before) if client else None
+    name = client["name"] if client else ""
+    return Received(
+        queue_id=match["queue_id"],
+        user_id=int(match["user_id"]) if match["user_id"] else None,
+        received_at=date_of(value.rpartition(";")[2]),
+        client_address=client["address"] if client else "",
+        client_name="" if name == _UNKNOWN_CLIENT else name,
+        is_authenticated=bool(client) and (match["protocol"] or "").upper() in _AUTHENTICATED,
+        sasl_username=login["sasl_username"] if login else "",
+    )
 
 
 def date_of(text: str) -> float | None:

@@ -12,7 +12,9 @@ from deliverypools.core.facts import Ingress
 FIRST_PASS: Final = "first"  # noqa: S105  (none of these is a password)
 EGRESS_PASS: Final = "egress"  # noqa: S105
 EXPRESS_PASS: Final = "express"  # noqa: S105
-"""The passes, as they are called in the log and in records."""
+FAST_PASS: Final = "fast"  # noqa: S105
+"""The passes, as they are called in the log and in records; `fast` is a first pass that decides."""
+DECIDING_PASSES: Final = (EGRESS_PASS, EXPRESS_PASS, FAST_PASS)
 PUT_ON_HOLD: Final = "put on hold; "
 """How the reasons begin where a message is kept in Postfix's hold queue: no evidence begins so."""
 
@@ -25,7 +27,7 @@ class DecisionRecord:
     host: str
     """Postfix's myhostname: queue ids are a host's own."""
     pass_name: str
-    """`first`, `egress` or `express`."""
+    """`first`, `egress`, `express` or `fast`."""
     at: float
     """Seconds since the epoch."""
     ingress: str
@@ -42,6 +44,18 @@ class DecisionRecord:
     subject: str
     """The first characters, printable."""
     message_id: str
+    leaves_by: str = ""
+    """The pool that it was tagged with: in shadow mode `normal`, whatever `pool` says.
+
+    "" where it was given none, and in rows of versions that did not tell.
+    """
+    details: str = ""
+    """The evidence, as `evidence.evidence_text` writes it; "" in rows of versions that kept none."""
+
+    @property
+    def is_in_shadow(self) -> bool:
+        """Tell whether it leaves by another pool than was decided, because shadow mode was on."""
+        return self.leaves_by not in ("", self.pool)
 
     @property
     def is_on_hold(self) -> bool:
@@ -56,7 +70,7 @@ class DecisionRecord:
         """
         if self.pass_name == FIRST_PASS:
             return self.ingress not in ("", Ingress.OUTSIDE)
-        return self.pool not in ("", REFUSED_TAG)
+        return bool(self.leaves_by) or self.pool not in ("", REFUSED_TAG)
 
 
 def newest_first(records: Iterable[DecisionRecord]) -> list[DecisionRecord]:

@@ -15,7 +15,18 @@ from __future__ import annotations
 from typing import Final
 
 from deliverypools.core.accounts import account_of
-from deliverypools.core.decisions import HIGH_RISK, NORMAL, UNDECIDED, Decision, Match, NotAsked, Rule, Unknown
+from deliverypools.core.addresses import normalise_address
+from deliverypools.core.decisions import (
+    HIGH_RISK,
+    NORMAL,
+    UNDECIDED,
+    Asked,
+    Decision,
+    Match,
+    NotAsked,
+    Rule,
+    Unknown,
+)
 from deliverypools.core.facts import Answer, Ingress, MessageFacts, printable
 from deliverypools.core.forwarding import forwarded, forwarding_refused
 from deliverypools.core.named_senders import named_by
@@ -97,10 +108,14 @@ def pinned(facts: MessageFacts, settings: Settings) -> Match | Unknown | None:
         return None
     if facts.origin is None:
         return Unknown(tuple(pin.pool for pin in settings.pins), facts.origin_problem)
-    for pin in settings.pins:
-        if named := named_by(pin, facts.origin):
-            return Match(pin.pool, (f"pinned {named}",))
-    return None
+    origin = facts.origin
+    pin = settings.pins_by_sender.first(
+        sender=normalise_address(origin.envelope_sender),
+        sasl_username=origin.account if origin.ingress is Ingress.SUBMISSION else None,
+        client_address=origin.client_address,
+    )
+    named = named_by(pin, origin) if pin else ""
+    return Match(pin.pool, (f"pinned {named}",)) if pin and named else None
 
 
 def over_limit(facts: MessageFacts, _settings: Settings) -> Match | Unknown | None:
@@ -151,8 +166,10 @@ def classify(facts: MessageFacts, settings: Settings) -> Decision:
     """
     unknown: list[Unknown] = []
     not_asked: list[str] = []
+    asked: list[Asked] = []
     for rule in RULES:
         outcome = rule(facts, settings)
+        asked.append(_asked(rule, outcome))
         if isinstance(outcome, Unknown):
             unknown.append(outcome)
         elif isinstance(outcome, NotAsked):
@@ -167,10 +184,26 @@ def classify(facts: MessageFacts, settings: Settings) -> Decision:
                     tuple(not_asked),
                     hold=outcome.hold,
                     refusal=outcome.refusal,
+                    asked=tuple(asked),
                 )
             break
     reasons = tuple(dict.fromkeys(missing.reason for missing in unknown))
-    return Decision(None, UNDECIDED, reasons, tuple(not_asked))
+    return Decision(None, UNDECIDED, reasons, tuple(not_asked), asked=tuple(asked))
+
+
+_NO: Final = {rule: Asked(rule_name(rule), "no") for rule in RULES}
+
+
+def _asked(rule: Rule, outcome: Match | Unknown | NotAsked | None) -> Asked:
+    match outcome:
+        case None:
+            return _NO.get(rule) or Asked(rule_name(rule), "no")
+        case Match(reasons=reasons):
+            return Asked(rule_name(rule), "match", reasons)
+        case Unknown(reason=reason):
+            return Asked(rule_name(rule), "unknown", (reason,))
+        case NotAsked():
+            return Asked(rule_name(rule), "not_asked")
 
 
 def after_waiting(decision: Decision, waited_seconds: float | None, settings: Settings) -> Decision:
@@ -182,11 +215,11 @@ def after_waiting(decision: Decision, waited_seconds: float | None, settings: Se
     if decision.pool is not None:
         return decision
     if waited_seconds is None:
-        return Decision(HIGH_RISK, UNDECIDED, (*decision.reasons, "nothing tells how long it has waited"))
-    if waited_seconds < -_CLOCK_SKEW_SECONDS:
-        return Decision(
-            HIGH_RISK, UNDECIDED, (*decision.reasons, "the clock went back: it waited no one knows how long")
-        )
-    if waited_seconds < settings.milter.undecided_after:
+        why = "nothing tells how long it has waited"
+    elif waited_seconds < -_CLOCK_SKEW_SECONDS:
+        why = "the clock went back: it waited no one knows how long"
+    elif waited_seconds < settings.milter.undecided_after:
         return decision
-    return Decision(HIGH_RISK, UNDECIDED, (*decision.reasons, f"waited {waited_seconds / 3600:.1f} h"))
+    else:
+        why = f"waited {waited_seconds / 3600:.1f} h"
+    return Decision(HIGH_RISK, UNDECIDED, (*decision.reasons, why), asked=decision.asked)

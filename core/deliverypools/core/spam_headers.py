@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -19,12 +20,18 @@ def spam_evidence(headers: Headers, signs: Iterable[str]) -> str:
     `signs` is the setting `spam.headers`: "Name: value" matches a value that begins with that word or phrase,
     without case; "Name" alone matches yes, true, spam or 1.
     """
-    for sign in signs:
-        name, colon, wanted = (part.strip() for part in sign.partition(":"))
+    for name, wanted in _read(tuple(signs)):
         for value in headers.all(name):
-            if _says(value, wanted.lower() if colon else ""):
+            if _says(value, wanted):
                 return f"{name}: {printable(value.strip(), 80)}"
     return ""
+
+
+@functools.lru_cache(maxsize=8)
+def _read(signs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the name and the wanted value of each sign: settings are few, messages many."""
+    parts = (sign.partition(":") for sign in signs)
+    return tuple((name.strip(), wanted.strip().lower()) for name, _, wanted in parts)
 
 
 def _says(value: str, wanted: str) -> bool:

@@ -25,11 +25,14 @@ BODY_BYTES: Final = 64 * 1024
 """So much of the body is bound, white space left out: transports fold lines and add line ends."""
 
 _VERSION: Final = 1
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _DIGEST_BYTES: Final = 12
 _RECIPIENT_DIGEST_BYTES: Final = 6
 _MOST_RECIPIENT_DIGESTS: Final = 2000
 _USES_PER_RECIPIENT: Final = 1000
-_FOLD_AT: Final = 76
+_FOLD_AT: Final = 44
+"""With the field's name below 72: in a notice that returns the header as quoted-printable (RFC 2045 section 6.7),
+no line is broken, and each is known by its beginning."""
 _CONTINUED: Final = ".dp."
 """Begins each further line of a ticket header: pool transports then know it where it stands in a body, as returned
 by an NDR (postfix-examples, strip_body). A token has no dot."""
@@ -193,7 +196,7 @@ class Ticket:
                 "w": [origin.envelope_authenticated.answer.value, origin.envelope_authenticated.evidence],
                 "g": origin.is_envelope_backed,
             }
-        return json.dumps(content, separators=(",", ":")).encode()
+        return _ENCODER.encode(content).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Ticket:

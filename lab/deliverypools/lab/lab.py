@@ -9,6 +9,7 @@ import signal
 import smtplib
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from mailbox import MaildirMessage
@@ -16,6 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from deliverypools.adapters.fast_path import read_proof, write_proof
+from deliverypools.adapters.fast_path_proof import prove
+from deliverypools.adapters.settings_file import load_settings
+from deliverypools.core.fast_path import Proof
 from deliverypools.lab import world
 from deliverypools.lab.daemons import Daemon
 from deliverypools.lab.dns_server import DnsServer
@@ -33,10 +38,12 @@ from deliverypools.lab.settings_file import (
     write_key_file,
     write_srs_secret_file,
 )
-from deliverypools.lab.site import Site
+from deliverypools.lab.site import HOP, NO_PROFILE, Site
 
 OUTSIDE_CLIENT = "203.0.113.1"
 TRUSTED_CLIENT = "127.0.0.1"
+FAST_PATH_VARIABLE = "DELIVERY_POOLS_LAB_FAST_PATH"
+"""`off` in the environment: all mail of labs takes the hop, until a test proves the fast path itself."""
 SMTP_TIMEOUT_SECONDS = 60
 
 
@@ -84,7 +91,8 @@ class Lab:
         """Describe a lab; `start`, or entering the context, makes it.
 
         Args:
-            profile: which of postfix-examples is loaded: "hop" or "express".
+            profile: which of postfix-examples is loaded: "hop" or "express"; "none": the settings are those of the
+                hop, and Postfix is the site's own.
             site: what our server had before, its users, aliases and forwards.
             settings: laid over the lab's settings file; nested tables; None removes a key.
             zones: further DNS data (see `DnsServer`), by name.
@@ -158,6 +166,19 @@ class Lab:
         with self.network.inside():
             self.postfix.start()
         self._cleanup.callback(self.postfix.stop)
+        if self.profile == HOP and os.environ.get(FAST_PATH_VARIABLE) != "off":
+            self.prove_fast_path()
+
+    def prove_fast_path(self) -> Proof:
+        """Look whether mail may skip the hop, and keep what was found, as `delivery-pools check` does."""
+        settings = load_settings(self.settings_file)
+        directory = str(self.postfix.config_directory)
+        with self.network.inside():
+            proof = prove(
+                settings, directory, previous=read_proof(settings), may_vouch_for_reload=True, clock=time.time
+            )
+        write_proof(settings, proof)
+        return proof
 
     def _write_settings(self, nameserver: str) -> None:
         self.settings_file = self.directory / "delivery-pools.toml"
@@ -166,7 +187,7 @@ class Lab:
         self._own_settings = lab_settings(
             directory=self.directory,
             queue_directory=self.postfix.queue_directory,
-            profile=self.profile,
+            profile="hop" if self.profile == NO_PROFILE else self.profile,
             nameserver=nameserver,
             isolated=self.network.isolated,
         )

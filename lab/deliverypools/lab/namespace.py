@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 IPV4_ADDRESSES = (
     "192.0.2.1",  # the mail server itself
-    *(f"192.0.2.{host}" for host in (10, 20, 30)),  # its pools
+    *(f"192.0.2.{host}" for host in (10, 11, 20, 30)),  # its pools, and one more for normal
     *(f"198.51.100.{host}" for host in (*range(25, 30), 53)),  # receiving servers, and DNS
     *(f"203.0.113.{host}" for host in range(1, 21)),  # clients outside
 )

@@ -16,14 +16,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deliverypools.lab.examples import load_example, parse_main, parse_master, render_main, render_master
+from deliverypools.adapters.postfix_examples import load_example
+from deliverypools.core.postfix_install.examples import (
+    Example,
+    parse_main,
+    parse_master,
+    render_main,
+    render_master,
+)
 from deliverypools.lab.namespace import Network
-from deliverypools.lab.site import DOVECOT_SOCKET, MASTER_CF, MASTER_CHANGES, SITE_MAIN, Site
+from deliverypools.lab.site import (
+    DOVECOT_SOCKET,
+    HOP,
+    MASTER_CF,
+    MASTER_CHANGES,
+    NO_PROFILE,
+    SITE_MAIN,
+    Site,
+    with_fast_doors,
+)
 from deliverypools.lab.waiting import wait_until
 
 __all__ = ["Postfix", "Site"]
 
 _PORTS = (25, 587)
+_TICK_SECONDS = 0.05
+"""More than the clock by which files get their times goes on at once."""
 _QUEUES = ("maildrop", "hold", "incoming", "active", "deferred")
 _PRIVATE_DIRECTORIES = (
     "active",
@@ -50,6 +68,8 @@ class Postfix:
         self.profile = profile
         self.site = site
         self.host = network.substitute("192.0.2.1")
+        self.ports = _PORTS
+        """Where it takes mail; who gives it others in master.cf names them here."""
         self.config_directory = directory / "etc"
         self.queue_directory = directory / "queue"
         self.data_directory = directory / "data"
@@ -136,7 +156,9 @@ class Postfix:
                 path.chmod(0o640)
 
     def _write_configuration(self) -> None:
-        example = load_example(self.profile, self.network.substitute)
+        # A site without ours is what `postfix install` is tried on.
+        is_ours = self.profile != NO_PROFILE
+        example = load_example(self.profile, self.network.substitute) if is_ours else Example({}, {}, {})
         adapt = self._expand
         main = parse_main(self._site_main()) | adapt(self.site.main) | dict(example.main) | adapt(self.site.adapted)
         _write_settled(self.config_directory / "main.cf", render_main(main))
@@ -148,6 +170,8 @@ class Postfix:
             | dict(example.master)
             | parse_master(substitute(self.site.adapted_master))
         )
+        if self.profile == HOP:
+            master = with_fast_doors(master, main.get("milter_macro_defaults", ""))
         if not self.network.isolated:
             # The machine's own Postfix may have the other addresses, and inet_interfaces must name one that `ip` shows.
             master = {
@@ -156,7 +180,8 @@ class Postfix:
             }
         _write_settled(self.config_directory / "master.cf", render_master(master))
         maps = self.config_directory / "delivery-pools"
-        maps.mkdir()
+        if example.maps:
+            maps.mkdir()
         for name, text in example.maps.items():
             _write_settled(maps / name, text)
         mailboxes = {name: f"{self.mail_directory}/{name}/" for name in self.site.mailboxes}
@@ -222,7 +247,7 @@ forward_path = {self.forward_directory}/$user
             start_new_session=True,
         )
         with self.network.inside():
-            wait_until(self._answers, timeout_seconds=20, what=f"Postfix on ports {_PORTS}")
+            wait_until(self._answers, timeout_seconds=20, what=f"Postfix on ports {self.ports}")
 
     def _answers(self) -> bool:
         if self._master is not None and self._master.poll() is not None:
@@ -233,14 +258,20 @@ forward_path = {self.forward_directory}/$user
             )
         try:
             # master(8) opens its ports one after the other, in the order of master.cf.
-            for port in _PORTS:
+            for port in self.ports:
                 socket.create_connection((self.host, port), 1).close()
         except OSError:
             return False
         return True
 
+    def _refuses(self) -> bool:
+        for port in self.ports:
+            with contextlib.suppress(OSError), socket.create_connection((self.host, port), 1):
+                return False
+        return True
+
     def stop(self) -> None:
-        """End this instance and every process of it."""
+        """End this instance and every process of it; return when nothing answers on its ports."""
         if self._master is None:
             return
         if self._master.poll() is None:
@@ -253,11 +284,17 @@ forward_path = {self.forward_directory}/$user
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._master.pid, signal.SIGKILL)  # master's process group: what it started and left behind
         self._master = None
+        # A process that is killed holds its port until it is gone: a client would be taken, and never answered.
+        with self.network.inside():
+            wait_until(self._refuses, timeout_seconds=10, what=f"Postfix to leave ports {self.ports}")
 
     def reload(self) -> None:
         """Let Postfix read its configuration and maps again; return when new mail is taken by it."""
         if self._master is None:
             return
+        # What was started in the same tick as the file was written seems to be of before.
+        written = max((self.config_directory / name).stat().st_ctime for name in ("main.cf", "master.cf"))
+        wait_until(lambda: time.time() > written + _TICK_SECONDS, timeout_seconds=10, what="the next tick")
         reloads = self.log().count(": reload -- ")
         old = self._processes()
         self._master.send_signal(signal.SIGHUP)

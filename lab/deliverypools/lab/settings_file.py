@@ -37,6 +37,8 @@ def lab_settings(
         "milter": {"socket": f"unix:{sockets / 'milter.sock'}", "workers": 2},
         "policy": {"socket": f"unix:{sockets / 'policy.sock'}"},
         "alerts": {"spool": str(directory / "spool")},
+        # Many labs run at the same time.
+        "metrics": {"listen": "off", "directory": str(directory / "metrics")},
     }
     if profile == "hop":
         settings["forwarding"] = {"srs_domain": "srs.example.org", "srs_secret_file": str(directory / SRS_FILE)}

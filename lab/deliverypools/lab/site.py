@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from deliverypools.core.postfix_install.fast_path import with_fast_path
+from deliverypools.core.postfix_install.service_line import parse_service
+
 MASTER_CF: Final = Path("/usr/share/postfix/master.cf.dist")
 MASTER_CHANGES: Final = """\
 # Retries come within seconds here, so qmgr may meet a message that its last delivery agent still holds. It puts it
@@ -40,6 +43,10 @@ in_flow_delay = 0s
 """
 """Deferred mail is tried again within seconds, so that tests need not wait."""
 
+HOP: Final = "hop"
+"""The profile whose example has a fast path."""
+NO_PROFILE: Final = "none"
+"""In place of an example's name: the server before Delivery Pools is added to it."""
 
 DOVECOT_SOCKET: Final = "private/dovecot-lmtp"
 """Below the queue directory, as Dovecot's manual has it."""
@@ -91,3 +98,19 @@ class Site:
     """Mailboxes that Postfix hands to a Dovecot of the lab (LMTP), by name; without any, there is no Dovecot."""
     dovecot: Mapping[str, str] = field(default_factory=dict)
     """Settings added to that Dovecot's; those that begin with "sieve" are settings of the plugin."""
+
+
+def with_fast_doors(master: Mapping[tuple[str, str], str], macros: str = "") -> dict[tuple[str, str], str]:
+    """Return services of which those by which clients send have the fast path, as the README of the example has it.
+
+    `macros` is milter_macro_defaults of main.cf.
+    """
+    return {key: _fast(entry, macros) for key, entry in master.items()}
+
+
+def _fast(entry: str, macros: str) -> str:
+    line = parse_service(" ".join(entry.split()))
+    is_return = "content_filter" in line.options or line.options.get("milter_macro_daemon_name") == "REINJECT"
+    if line.command != "smtpd" or is_return or "cleanup_service_name" in line.options:
+        return entry
+    return with_fast_path(line, macros).render()

@@ -15,7 +15,9 @@ from deliverypools.core.facts import Answer, Finding, Ingress, Origin, printable
 from deliverypools.core.limits import (
     Charge,
     Exceeded,
+    Held,
     Limit,
+    held_by,
     judge,
     limits_for,
     over_limit,
@@ -41,6 +43,8 @@ class Counted:
     over_limit: Finding
     restriction: Restriction | None = None
     """The account may not send any more, because of this message."""
+    held: tuple[Held, ...] = ()
+    """The limits that were looked at, and what their windows held before."""
 
 
 def account_behind(origin: Origin, services: Services) -> Account | None:
@@ -105,15 +109,16 @@ def count_once(charge: Charge, name: str, queue_id: str, services: Services) -> 
 
 def _judged(charge: Charge, found: Sequence[Limit], used: Used, queue_id: str, services: Services) -> Counted:
     exceeded = judge(found, used, charge.account.name)
+    held = held_by(found, used)
     if not exceeded:
-        return Counted(Finding(Answer.NO))
+        return Counted(Finding(Answer.NO), held=held)
     try:
         restriction = _enforced(exceeded, charge.account, services)
     except StateUnavailable as error:
         # It is over its limit all the same; the next message makes up for the rest.
         _logger.error("%s: over limit, but nobody was told: %s", printable(queue_id), error)
         restriction = None
-    return Counted(over_limit(exceeded), restriction)
+    return Counted(over_limit(exceeded), restriction, held)
 
 
 def _enforced(exceeded: Sequence[Exceeded], account: Account, services: Services) -> Restriction | None:
@@ -160,7 +165,11 @@ def restricted(accounts: Sequence[Account], queue_id: str, services: Services) -
     except StateUnavailable as error:
         _logger.error("%s: %s", printable(queue_id), error)
         return Finding(Answer.UNKNOWN, "the state could not be read")
-    restriction = next((one for one in found if one), None)
+    return finding_about(next((one for one in found if one), None))
+
+
+def finding_about(restriction: Restriction | None) -> Finding:
+    """Tell whether an account may not send, with the reason, by what was found of it."""
     if restriction is None:
         return Finding(Answer.NO)
     evidence = f"{printable(restriction.account)} is restricted {duration_of(restriction)}: {restriction.reason}"

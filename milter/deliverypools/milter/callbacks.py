@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar, TypeVar
@@ -20,18 +21,22 @@ import Milter
 from deliverypools.adapters.authentication.authenticator import Examination, HeaderFields
 from deliverypools.adapters.copies import MOST_MESSAGE_BYTES
 from deliverypools.adapters.message_spool import MessageSpool
+from deliverypools.adapters.metrics.definitions import EXCEPTIONS
+from deliverypools.adapters.metrics.measure import add
 from deliverypools.core.accounts import smtp_ingress
 from deliverypools.core.addresses import domain_of, strip_brackets
 from deliverypools.core.dsn.kinds import BODY_BYTES_READ
 from deliverypools.core.dsn.report import REPORT_BYTES_READ
 from deliverypools.core.facts import NOT_ASKED, Finding, Ingress
+from deliverypools.core.fast_path import MACRO, is_certainly_outside
 from deliverypools.core.settings.values import LONGEST_DOMAIN
 from deliverypools.core.spam import scan_is_possible, scans_null_senders
 from deliverypools.core.srs import original_sender
 from deliverypools.milter.accounting import give_back
 from deliverypools.milter.authenticating import origin_to_ask_again
-from deliverypools.milter.collector import CollectedMessage, Connection, MessageCollector
-from deliverypools.milter.egress_pass import EGRESS, egress_pass, failed_pass
+from deliverypools.milter.collector import EGRESS, CollectedMessage, Connection, MessageCollector
+from deliverypools.milter.counting import count_message
+from deliverypools.milter.egress_pass import egress_pass, failed_pass
 from deliverypools.milter.express_pass import express_pass
 from deliverypools.milter.first_pass import BOUNCE, PICKUP, REINJECT, first_pass
 from deliverypools.milter.ndr_events import RefusedRecipients, note_event, refused_with
@@ -77,11 +82,29 @@ def guarded(callback: F) -> F:
         try:
             return callback(self, *arguments)
         except BaseException:  # noqa: BLE001  (SystemExit here would end the worker)
-            _log.exception("untrapped exception in %s", callback.__name__)
-            self.has_failed = True
+            self.note_failure(callback.__name__)
             return Milter.CONTINUE
 
     return wrapper  # type: ignore[return-value]
+
+
+def unanswered(callback: Callable[..., None]) -> Callable[..., int]:
+    """Keep every exception inside, as `guarded`, and have Postfix not wait for a reply where it can do without.
+
+    One wrapper for both, as it runs for every field of the header: pymilter's `noreply` would be a second one.
+    """
+    no_reply = Milter.OPTIONAL_CALLBACKS[callback.__name__][0]
+
+    @functools.wraps(callback)
+    def wrapper(self: PoolMilter, *arguments: Any) -> int:
+        try:
+            callback(self, *arguments)
+        except BaseException:  # noqa: BLE001
+            self.note_failure(callback.__name__)
+        return Milter.NOREPLY if self._protocol & no_reply else Milter.CONTINUE
+
+    wrapper.milter_protocol = no_reply  # type: ignore[attr-defined]
+    return wrapper
 
 
 @Milter.rejected_recipients  # many of them from one client are a directory harvest attack
@@ -107,7 +130,7 @@ class PoolMilter(Milter.Base):
     def negotiate(self, opts: list[int]) -> int:
         """Ask for the macros by name, whatever milter_connect_macros and the like say in main.cf."""
         try:
-            self._ctx.setsymlist(Milter.M_CONNECT, "j {daemon_name}")
+            self._ctx.setsymlist(Milter.M_CONNECT, f"j {{daemon_name}} {MACRO}")
             self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen}")
             self._ctx.setsymlist(Milter.M_ENVRCPT, "{rcpt_mailer} {rcpt_host} {rcpt_addr}")
             self._ctx.setsymlist(Milter.M_DATA, "i")
@@ -116,9 +139,8 @@ class PoolMilter(Milter.Base):
             _log.exception("the macros could not be asked for; main.cf must send j, {daemon_name}, i and {auth_authen}")
         return super().negotiate(opts)
 
-    @Milter.noreply
-    @guarded
-    def connect(self, hostname: str, _family: int, hostaddr: Any) -> int:
+    @unanswered
+    def connect(self, hostname: str, _family: int, hostaddr: Any) -> None:
         """Take the connection."""
         # Without a name Postfix says "unknown", other MTAs the address.
         has_name = hostname != "unknown" and "[" not in hostname
@@ -127,32 +149,29 @@ class PoolMilter(Milter.Base):
             hostname=self._macro("j"),
             client_address=str(hostaddr[0]) if isinstance(hostaddr, tuple) and hostaddr else "",
             client_name=hostname[:LONGEST_DOMAIN] if has_name else "",
+            proof_seen=self.services.fast_path.proof_seen(self._macro(MACRO), self._macro("j")),
         )
-        return Milter.CONTINUE
 
-    @Milter.noreply
-    @guarded
-    def hello(self, hostname: str) -> int:
+    @unanswered
+    def hello(self, hostname: str) -> None:
         """Take the name in HELO or EHLO, for SPF."""
         if self._connection:
             self._connection = dataclasses.replace(self._connection, helo_name=hostname)
-        return Milter.CONTINUE
 
     @Milter.nocallback
     def unknown(self, _command: str) -> int:
         """Not asked for."""
         return Milter.CONTINUE
 
-    @Milter.noreply
-    @guarded
-    def data(self) -> int:
-        """Learn the queue id, which an abort does not tell."""
+    @unanswered
+    def data(self) -> None:
+        """Learn the queue id, which an abort does not tell; all recipients are known."""
         self._queue_id = self._macro("i")
-        return Milter.CONTINUE
+        if self._collector and not self._decides and self._may_be_fast:
+            self._gather(self._collector)
 
-    @Milter.noreply
-    @guarded
-    def eoh(self) -> int:
+    @unanswered
+    def eoh(self) -> None:
         """Begin to examine signatures, and to look up their keys."""
         if self._collector:
             self._collector.end_header()
@@ -160,39 +179,47 @@ class PoolMilter(Milter.Base):
             self._ask_again(self._collector.ticket_values)
         if self._examination:
             self._examination.take_header(self._fields)
-        return Milter.CONTINUE
 
-    @Milter.noreply
-    @guarded
-    def envfrom(self, sender: str, *_parameters: str) -> int:
+    @unanswered
+    def envfrom(self, sender: str, *parameters: str) -> None:
         """Begin a message: nothing is left of the one before."""
         self._end_message()
         self.has_failed = False
         settings = self.services.settings
         self._collector = MessageCollector(
             sender,
+            parameters,
             sasl_username=self._macro("{auth_authen}"),
             spam_signs=settings.spam.headers,
             authserv_id=settings.authserv_id,
             body_bytes_kept=REPORT_BYTES_READ if self._daemon_name == BOUNCE else BODY_BYTES_READ,
-            spool=self._new_spool(strip_brackets(sender)),
         )
+        if self._decides:
+            self._gather(self._collector)
         self.activity.add(1)
-        return Milter.CONTINUE
 
     # Not @noreply: Postfix would keep what it has to say until something needs a reply, and throw it away where the
     # client leaves before. That is what those do who try which recipients exist.
     @guarded
     def envrcpt(self, recipient: str, *parameters: str) -> int:
         """Take a recipient; one that Postfix refuses is only counted."""
-        macros = (self._macro(name) for name in ("{rcpt_mailer}", "{rcpt_host}", "{rcpt_addr}"))
-        if code := refused_with(*macros):
+        transport, nexthop, resolved = map(self._macro, ("{rcpt_mailer}", "{rcpt_host}", "{rcpt_addr}"))
+        if code := refused_with(transport, nexthop, resolved):
             self._take_refused(recipient, code)
             return Milter.CONTINUE
         if self._collector is None:
             return Milter.CONTINUE
-        self._collector.add_recipient(recipient, parameters)
-        if self._look_up is None and self._decides and self._collector.envelope_sender:
+        is_outside = is_certainly_outside(
+            strip_brackets(recipient),
+            transport=transport,
+            nexthop=nexthop,
+            resolved=resolved,
+            hop=self.services.fast_path.hop,
+            settings=self.services.settings,
+        )
+        self._collector.add_recipient(recipient, parameters, is_outside=is_outside)
+        may_decide = self._decides or self._may_be_fast
+        if self._look_up is None and may_decide and self._collector.envelope_sender:
             # Not before a recipient was accepted: strangers must not make us look up whatever they say in MAIL FROM.
             sender = original_sender(self._collector.envelope_sender, self.services.rewriter)
             self._look_up = self.services.sender_domains.start(domain_of(sender))
@@ -204,15 +231,13 @@ class PoolMilter(Milter.Base):
             )
         return Milter.CONTINUE
 
-    @Milter.noreply
-    @guarded
-    def header(self, name: str, value: str) -> int:
+    @unanswered
+    def header(self, name: str, value: str) -> None:
         """Take a header field."""
         if self._collector:
             if self._examination or self._is_egress:
                 self._fields.add(name, value if self._has_leading_space else f" {value}")
             self._collector.add_header(name, value.removeprefix(" "))
-        return Milter.CONTINUE
 
     @guarded
     def body(self, chunk: bytes) -> int:
@@ -226,18 +251,21 @@ class PoolMilter(Milter.Base):
 
     def eom(self) -> int:
         """Decide, carry out, answer. Whatever fails here, the message is tried again: it never goes on undecided."""
-        queue_id = ""
+        queue_id, began = "", time.perf_counter()
         try:
             queue_id = self._macro("i")
             if self._collector is None or self._connection is None or self.has_failed:
                 return self._answer(Verdict(reply=Reply.TEMPFAIL, text="Internal error, please try again later"))
-            verdict = self._judge(self._collector.end(queue_id), self._connection)
+            message = self._collector.end(queue_id)
+            verdict = self._judge(message, self._connection)
             self._edit(verdict)
             if verdict.log:
                 _log.info(verdict.log)
+            count_message(verdict, message, self._connection, self.services, began)
             return self._answer(verdict)
         except BaseException:  # noqa: BLE001
             _log.exception("%s: untrapped exception at the end of the message", queue_id or "noqueue")
+            add(EXCEPTIONS, "eom")
             return int(Milter.TEMPFAIL)
         finally:
             self._end_message()
@@ -262,6 +290,14 @@ class PoolMilter(Milter.Base):
         return self._is_egress or self.services.settings.profile == "express"
 
     @property
+    def _may_be_fast(self) -> bool:
+        """Whether the message may be decided in the first pass, as far as its recipients tell."""
+        connection, collector = self._connection, self._collector
+        if connection is None or collector is None or connection.proof_seen is None:
+            return False
+        return collector.has_only_outside_recipients and not self._is_from_outside(collector.sasl_username)
+
+    @property
     def _daemon_name(self) -> str:
         return self._connection.daemon_name if self._connection else ""
 
@@ -269,15 +305,20 @@ class PoolMilter(Milter.Base):
     def _is_egress(self) -> bool:
         return self._daemon_name == EGRESS
 
-    def _new_spool(self, envelope_sender: str) -> MessageSpool | None:
-        """Return what gathers the whole message, for those who may need it; None: nobody."""
-        if not self._decides:
-            return None
+    def _gather(self, collector: MessageCollector) -> None:
+        """Have the whole message gathered, where somebody may need it."""
         settings = self.services.settings
         most_bytes = MOST_MESSAGE_BYTES if settings.default_policy.bcc_suspicious_mail else 0
-        if scans_null_senders(settings) or (envelope_sender and scan_is_possible(settings)):
+        if scans_null_senders(settings) or (collector.envelope_sender and scan_is_possible(settings)):
             most_bytes = max(most_bytes, settings.spam.size_limit)
-        return MessageSpool(most_bytes) if most_bytes else None
+        if most_bytes:
+            collector.gather(MessageSpool(most_bytes))
+
+    def note_failure(self, callback: str) -> None:
+        """Note an exception in a callback: the message is answered with 451 at its end."""
+        _log.exception("untrapped exception in %s", callback)
+        add(EXCEPTIONS, callback)
+        self.has_failed = True
 
     def _macro(self, name: str) -> str:
         """Return a macro, "" where Postfix sent none; one that is not UTF-8 is a value that nothing else has."""
@@ -289,13 +330,14 @@ class PoolMilter(Milter.Base):
     def _judge(self, message: CollectedMessage, connection: Connection) -> Verdict:
         found = self._examination.finish() if self._examination else None
         if not self._decides:
-            return first_pass(message, connection, self.services, found)
-        if self.services.settings.profile == "express":
+            return first_pass(message, connection, self.services, found, lambda: self._sender_domain(message))
+        if not self._is_egress and self.services.settings.profile == "express":
             return express_pass(message, connection, self._sender_domain(message), self.services, found)
         try:
             return egress_pass(message, connection, self._sender_domain(message), self.services, found)
         except Exception:  # noqa: BLE001  (whatever it is, the message waits, and leaves by high-risk at last)
             _log.exception("%s: untrapped exception in the egress pass", message.queue_id)
+            add(EXCEPTIONS, "eom")
             return failed_pass(message, connection, self.services)
 
     def _sender_domain(self, message: CollectedMessage) -> Finding:

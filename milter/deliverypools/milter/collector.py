@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,24 +12,29 @@ from deliverypools.core import ticket
 from deliverypools.core.addresses import strip_brackets
 from deliverypools.core.authentication.results_field import claims
 from deliverypools.core.dns_lists import HEADER as LIST_HEADER
-from deliverypools.core.dsn.kinds import BODY_BYTES_READ, KIND_FIELDS, is_candidate, kind_of
+from deliverypools.core.dsn.kinds import BODY_BYTES_READ, KIND_FIELDS, has_signs_of_dsn, kind_by
+from deliverypools.core.dsn.signs import Signs
 from deliverypools.core.dsn.was_it_ours import HEADER as DSN_HEADER
 from deliverypools.core.facts import printable
 from deliverypools.core.headers import Headers, unfolded
 from deliverypools.core.message_kind import ORDINARY, MessageKind
+from deliverypools.core.probe import HEADER as PROBE_HEADER
 from deliverypools.core.ticket import Binder, Binding
 
+EGRESS = "EGRESS"
+"""milter_macro_daemon_name of the listener behind the hop."""
 TAG_HEADER = "X-Delivery-Pool"
 RESULTS_HEADER = "Authentication-Results"
 
 _READ_BY_RULES = (
     *ticket.BOUND_FIELDS,
     *("Received", "Delivered-To", "X-Sieve-Redirected-From", "List-Id"),
-    *("Subject", "To", COPY_HEADER),
+    *("Subject", "To", COPY_HEADER, PROBE_HEADER),
     *KIND_FIELDS,
 )
 _OURS = frozenset(name.lower() for name in (TAG_HEADER, ticket.HEADER, DSN_HEADER, LIST_HEADER))
 _NOTICES = frozenset({"FAILURE", "DELAY", "SUCCESS"})
+_VERP = "XVERP"
 _MOST_FIELDS = 500
 _MOST_FIELD_CHARACTERS = 4000
 _MOST_TICKET_CHARACTERS = 100_000
@@ -51,6 +57,8 @@ class Connection:
     client_name: str = ""
     """In DNS, verified by Postfix; "" where it has none."""
     helo_name: str = ""
+    proof_seen: str | None = None
+    """Which proof of the fast path there was (`FastPathWatch.proof_seen`); None: none is about its service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,10 @@ class CollectedMessage:
     """How many it has of the name in which the policy service tells that its client is on a list of backscatter."""
     spool: MessageSpool | None = None
     """The whole message, where somebody may need it."""
+    has_only_outside_recipients: bool = False
+    """Every recipient is certainly outside (`fast_path.is_certainly_outside`)."""
+    has_a_sender_for_each: bool = False
+    """Every recipient gets it from a sender of his own, which Postfix makes when it delivers (XVERP, VERP_README)."""
 
     @property
     def most_of_ours(self) -> int:
@@ -104,12 +116,20 @@ class CollectedMessage:
         return printable(" ".join((self.headers.first("Subject") or "").split()), _MOST_SUBJECT_CHARACTERS)
 
 
+@functools.lru_cache(maxsize=8)
+def _wanted(spam_signs: tuple[str, ...]) -> frozenset[str]:
+    """Return the names, in lower case, of the header fields that are kept."""
+    of_scanners = (sign.partition(":")[0].strip() for sign in spam_signs)
+    return frozenset(name.lower() for name in (*_READ_BY_RULES, *of_scanners))
+
+
 class MessageCollector:
     """The message in progress: a new one at each MAIL FROM, so that nothing is left of the one before."""
 
     def __init__(
         self,
         envelope_sender: str,
+        parameters: Iterable[str] = (),
         sasl_username: str = "",
         spam_signs: Iterable[str] = (),
         *,
@@ -119,8 +139,8 @@ class MessageCollector:
     ) -> None:
         self.envelope_sender = strip_brackets(envelope_sender)
         self.sasl_username = sasl_username
-        of_scanners = (sign.partition(":")[0].strip() for sign in spam_signs)
-        self._wanted = frozenset(name.lower() for name in (*_READ_BY_RULES, *of_scanners))
+        self._has_a_sender_for_each = any(one.upper().partition("=")[0] == _VERP for one in parameters)
+        self._wanted = _wanted(tuple(spam_signs))
         self._recipients: list[str] = []
         self._fields: list[tuple[str, str]] = []
         self._is_complete = True
@@ -135,15 +155,27 @@ class MessageCollector:
         self._requested: set[str] = set()
         self._body_bytes_kept = body_bytes_kept
         self._body_start: bytearray | None = None
+        self._header: tuple[Headers, Signs] | None = None
         self._spool = spool
+        self._inside = 0
 
     @property
     def ticket_values(self) -> tuple[str, ...]:
         """The ticket headers so far, the first ones."""
         return tuple(self._ticket_values)
 
-    def add_recipient(self, address: str, parameters: Iterable[str] = ()) -> None:
+    @property
+    def has_only_outside_recipients(self) -> bool:
+        """Whether there are recipients, and all are certainly outside."""
+        return bool(self._recipients) and not self._inside
+
+    def gather(self, spool: MessageSpool) -> None:
+        """Gather the whole message from here on: its header has not come yet."""
+        self._spool = spool
+
+    def add_recipient(self, address: str, parameters: Iterable[str] = (), *, is_outside: bool = False) -> None:
         """Take a recipient that Postfix has accepted, with its ESMTP parameters."""
+        self._inside += not is_outside
         if len(self._recipients) >= _MOST_RECIPIENTS:
             return
         self._recipients.append(strip_brackets(address))
@@ -154,6 +186,7 @@ class MessageCollector:
 
     def add_header(self, name: str, value: str) -> None:
         """Take a header field."""
+        self._header = None
         self._binder.add_field(name, value)
         if self._spool:
             self._spool.add_header(name, value)
@@ -183,7 +216,8 @@ class MessageCollector:
 
     def end_header(self) -> None:
         """Take the end of the header: the body is kept where it may be a DSN."""
-        if is_candidate(self._headers, has_null_sender=not self.envelope_sender):
+        self._header = self._read_header()
+        if not self.envelope_sender or has_signs_of_dsn(self._header[1]):
             self._body_start = bytearray()
 
     @property
@@ -191,9 +225,9 @@ class MessageCollector:
         """Tell whether the body is kept."""
         return self._body_start is not None
 
-    @property
-    def _headers(self) -> Headers:
-        return Headers.of(self._fields, is_complete=self._is_complete)
+    def _read_header(self) -> tuple[Headers, Signs]:
+        headers = Headers.of(self._fields, is_complete=self._is_complete)
+        return headers, Signs(headers)
 
     def add_body(self, chunk: bytes) -> bool:
         """Take a part of the body; tell whether more of it is wanted."""
@@ -215,7 +249,8 @@ class MessageCollector:
         """Return the whole message."""
         if self._spool:
             self._spool.end()
-        headers, body_start = self._headers, bytes(self._body_start or b"")
+        headers, signs = self._header or self._read_header()
+        body_start = bytes(self._body_start or b"")
         return CollectedMessage(
             envelope_sender=self.envelope_sender,
             recipients=tuple(self._recipients),
@@ -229,9 +264,11 @@ class MessageCollector:
             requested_notices=frozenset(self._requested),
             sasl_username=self.sasl_username,
             queue_id=queue_id,
-            kind=kind_of(headers, body_start, has_null_sender=not self.envelope_sender),
+            kind=kind_by(signs, body_start, has_null_sender=not self.envelope_sender),
             body_start=body_start,
             dsn_fields=self._ours[DSN_HEADER.lower()],
             list_fields=self._ours[LIST_HEADER.lower()],
             spool=self._spool,
+            has_only_outside_recipients=self.has_only_outside_recipients,
+            has_a_sender_for_each=self._has_a_sender_for_each,
         )

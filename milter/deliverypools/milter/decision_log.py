@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from deliverypools.core.decisions import REFUSED_TAG, UNDECIDED, Decision
+from deliverypools.core.decisions import NORMAL, REFUSED_TAG, UNDECIDED, Decision
 from deliverypools.core.facts import Origin, printable
 from deliverypools.core.records import PUT_ON_HOLD, DecisionRecord
+from deliverypools.core.settings import Settings
 from deliverypools.milter.collector import CollectedMessage, Connection
 
 _MOST_REASONS_CHARACTERS = 600
@@ -17,6 +18,13 @@ def outcome_of(decision: Decision) -> str:
     return decision.pool or UNDECIDED
 
 
+def pool_it_leaves_by(decision: Decision, settings: Settings) -> str:
+    """Return the pool that a message is tagged with, "" where it is not."""
+    if settings.shadow:
+        return NORMAL
+    return "" if decision.refusal is not None else decision.pool or ""
+
+
 def decision_record(
     log_name: str,
     message: CollectedMessage,
@@ -25,8 +33,13 @@ def decision_record(
     *,
     at: float,
     decision: Decision | None = None,
+    leaves_by: str = "",
+    details: str = "",
 ) -> DecisionRecord:
-    """Return the row about a message that goes on: `log_name` is its pass, `at` the time in seconds since the epoch."""
+    """Return the row about a message that goes on: `log_name` is its pass, `at` the time in seconds since the epoch.
+
+    `details` is the evidence, as `evidence_text` writes it.
+    """
     return DecisionRecord(
         queue_id=message.queue_id,
         host=connection.hostname,
@@ -42,6 +55,8 @@ def decision_record(
         client_address=origin.client_address if origin else "",
         subject=message.subject,
         message_id=printable(message.message_id),
+        leaves_by=leaves_by,
+        details=details,
     )
 
 

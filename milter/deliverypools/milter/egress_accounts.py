@@ -8,7 +8,7 @@ from deliverypools.core.account_names import account_name
 from deliverypools.core.accounts import UNKNOWN_USER_ID, Account, account_of, is_internal, user_account
 from deliverypools.core.addresses import domain_of, normalise_domain
 from deliverypools.core.facts import Answer, Finding, Ingress, Origin
-from deliverypools.core.limits import Charge, charge_for
+from deliverypools.core.limits import Charge, Held, charge_for
 from deliverypools.core.received import fields_above, own_received
 from deliverypools.core.settings import Settings
 from deliverypools.core.ticket import Ticket
@@ -53,29 +53,35 @@ def restricted_here(ticket: Ticket, message: CollectedMessage, sent_on: SentOn, 
     return restricted([account for account in accounts if account], message.queue_id, services)
 
 
-def with_count(ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services) -> Origin | None:
-    """Return the origin with its recipients counted: for the sender, if that was not done yet, and for a forwarder."""
+def with_count(
+    ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services
+) -> tuple[Origin | None, tuple[Held, ...]]:
+    """Return the origin with its recipients counted: for the sender, if that was not done yet, and for a forwarder.
+
+    Also what the windows of the limits held that were looked at.
+    """
     origin = ticket.origin
     if origin is None or origin.ingress is Ingress.BOUNCE:
-        return origin
+        return origin, ()
     if origin.ingress is Ingress.OUTSIDE:
         return _outside_counted(origin, ticket, message, sent_on, services)
     if origin.account == UNKNOWN_USER_ID and sent_on.user_id is not None:
         origin = dataclasses.replace(origin, account=user_account(sent_on.user_id))
+    held: tuple[Held, ...] = ()
     account = account_behind(origin, services)
     if account and origin.over_limit.answer in (Answer.NOT_ASKED, Answer.UNKNOWN):
         charge = Charge(account, ticket.internal_count, ticket.recipient_count - ticket.internal_count)
         counted = count_once(charge, ticket.ticket_id, message.queue_id, services)
-        origin = dataclasses.replace(origin, over_limit=counted.over_limit)
+        origin, held = dataclasses.replace(origin, over_limit=counted.over_limit), counted.held
     if sent_on.mailbox and origin.envelope_sender and origin.over_limit.answer is Answer.NO:
         counted = _count_forward(account_name(sent_on.mailbox), origin, ticket, message, services)
-        origin = dataclasses.replace(origin, over_limit=counted.over_limit)
-    return origin
+        origin, held = dataclasses.replace(origin, over_limit=counted.over_limit), (*held, *counted.held)
+    return origin, held
 
 
 def _outside_counted(
     origin: Origin, ticket: Ticket, message: CollectedMessage, sent_on: SentOn, services: Services
-) -> Origin:
+) -> tuple[Origin, tuple[Held, ...]]:
     """Return the origin of a message from outside, charged to the mailbox that forwards it.
 
     Where that cannot be told, the user of sendmail(1) who sends it on is charged. What a mailbox forwards with a null
@@ -86,11 +92,11 @@ def _outside_counted(
     if not name and ticket.resent_queue_id and sent_on.user_id is not None:
         name = user_account(sent_on.user_id)
     if is_counted or not name or (sent_on.mailbox and not origin.envelope_sender):
-        return origin
+        return origin, ()
     counted = _count_forward(name, origin, ticket, message, services)
     # A trusted client that sends it on may be over its own limit.
     found = origin.over_limit if origin.over_limit.answer is Answer.YES else counted.over_limit
-    return dataclasses.replace(origin, account=name, over_limit=found)
+    return dataclasses.replace(origin, account=name, over_limit=found), counted.held
 
 
 def _count_forward(name: str, origin: Origin, ticket: Ticket, message: CollectedMessage, services: Services) -> Counted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from itertools import islice
 
 from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
@@ -13,22 +14,24 @@ from deliverypools.core.authentication import Authentication, with_authenticatio
 from deliverypools.core.decisions import ABOUT_CONTENT, UNDECIDED, Decision, Refusal
 from deliverypools.core.facts import Answer, Finding, MessageFacts, Origin, printable
 from deliverypools.core.forwarding import leaving_sender
+from deliverypools.core.limits import Held
 from deliverypools.core.mailing_lists import list_posted_to
-from deliverypools.core.received import fields_above, own_received
+from deliverypools.core.pre_install import PRE_INSTALL, origin_before_install
+from deliverypools.core.received import Received, fields_above, own_received
 from deliverypools.core.records import EGRESS_PASS
 from deliverypools.core.rules import after_waiting
 from deliverypools.core.srs import is_rewritten_already, sender_of
 from deliverypools.core.ticket import Ticket, TicketError
 from deliverypools.milter.collector import CollectedMessage, Connection
 from deliverypools.milter.egress_accounts import SentOn, restricted_here, sent_on_by, with_count
+from deliverypools.milter.probing import probe_verdict
 from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
-from deliverypools.milter.settling import in_the_end, recorded, verdict_of, with_undecided_on_record
+from deliverypools.milter.settling import Passage, settled, verdict_of
 from deliverypools.milter.verdict import Reply, Verdict
 
-EGRESS = "EGRESS"
-"""milter_macro_daemon_name of the listener behind the hop."""
-
+_MOST_REQUEUES = 20
+_STATE_UNREADABLE = "the state could not be read"
 _CHANGED = Finding(Answer.NO, "changed since it arrived")
 
 _logger = logging.getLogger(__name__)
@@ -45,42 +48,60 @@ def egress_pass(
 
     `found` is what SPF, DKIM and DMARC say now, where they could not be told when the message arrived.
     """
-    ticket, problem = _read_ticket(message, connection, services)
+    if probe := probe_verdict(message, connection, services, log_name=EGRESS_PASS):
+        return probe
+    received = next(own_received(message.headers, connection.hostname), None)
+    ticket, problem, was_queued = _read_ticket(message, connection, received, services)
     if found is not None and ticket.origin is not None:
         ticket = dataclasses.replace(ticket, origin=with_authentication(ticket.origin, found))
     sent_on = SentOn()
+    held: tuple[Held, ...] = ()
     if not problem:
         sent_on = sent_on_by(ticket, message, connection, services.settings)
-        ticket = dataclasses.replace(ticket, origin=with_count(ticket, message, sent_on, services))
-    facts = _facts(
-        message, connection, ticket, sent_on, problem=problem, sender_domain=sender_domain, services=services
+        if not was_queued:
+            origin, held = with_count(ticket, message, sent_on, services)
+            ticket = dataclasses.replace(ticket, origin=origin)
+    facts = facts_of(
+        message,
+        connection,
+        ticket,
+        sent_on,
+        problem=problem,
+        account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
+        sender_domain=sender_domain,
+        services=services,
     )
-    decided = decide(facts, message, connection, services, services.settings.spam.timeout_seconds)
-    decision = decided
-    if decided.pool is not None:
-        decision = recorded(
-            decided,
-            message,
-            connection,
-            ticket.origin,
-            log_name=EGRESS_PASS,
-            once=ticket.ticket_id,
-            services=services,
-        )
-    if decision.pool is None and not services.settings.shadow:
-        decision = in_the_end(decision, decided, _waited(ticket, services), services.settings)
-        decision = with_undecided_on_record(
-            decision, message, connection, ticket.origin, log_name=EGRESS_PASS, services=services
-        )
+    facts, decided = decide(facts, message, connection, services, services.settings.spam.timeout_seconds)
+    if was_queued:
+        decided = dataclasses.replace(decided, reasons=(PRE_INSTALL, *decided.reasons))
+    passage = Passage(
+        log_name=EGRESS_PASS,
+        message=message,
+        connection=connection,
+        origin=ticket.origin,
+        facts=facts,
+        held=held,
+        once=ticket.ticket_id,
+        first_queue_id=ticket.first_queue_id,
+        waiting_id=received.queue_id if received else "",
+    )
+    decision = settled(decided, passage, _waited(ticket, services), services)
     verdict = verdict_of(decision, message, ticket.origin, services)
     if verdict.reply is not Reply.CONTINUE:
         return verdict
     verdict = dataclasses.replace(
         verdict,
-        new_sender=_new_sender(facts, decision, message, services),
+        new_sender=new_sender(facts, decision, message, services),
         returns_header_only=decision.refusal is not None and decision.rule in ABOUT_CONTENT,
         notify_of_failure=() if services.settings.shadow else _to_be_told_of(facts, decision, message, ticket),
     )
+    return with_ticket(verdict, ticket, decision, message, services)
+
+
+def with_ticket(
+    verdict: Verdict, ticket: Ticket, decision: Decision, message: CollectedMessage, services: Services
+) -> Verdict:
+    """Return the verdict with a fresh ticket, which tells of the decision too: a requeued message has it."""
     fresh = dataclasses.replace(
         ticket,
         origin=_with_verdict(ticket.origin, decision),
@@ -96,16 +117,19 @@ def _with_verdict(origin: Origin | None, decision: Decision) -> Origin | None:
     if origin is None or origin.spam:
         return origin
     found = printable("; ".join(decision.reasons)) if decision.rule in ABOUT_CONTENT else ""
+    if found == origin.spam_when_it_left:
+        return origin
     return dataclasses.replace(origin, spam_when_it_left=found)
 
 
-def _facts(
+def facts_of(
     message: CollectedMessage,
     connection: Connection,
     ticket: Ticket,
     sent_on: SentOn,
     *,
     problem: str,
+    account_restricted: Finding,
     sender_domain: Finding,
     services: Services,
 ) -> MessageFacts:
@@ -124,7 +148,7 @@ def _facts(
         origin=origin,
         origin_problem=problem or ticket.origin_problem,
         is_sent_on=ticket.first_made_at is not None,
-        account_restricted=Finding(Answer.NO) if problem else restricted_here(ticket, message, sent_on, services),
+        account_restricted=account_restricted,
         sender_domain_has_mx_or_address=sender_domain,
         forwarded_by=sent_on.automatic or sent_on.mailbox,
         is_forwarded_automatically=bool(sent_on.automatic),
@@ -150,7 +174,7 @@ def _mailing_list(
     return list_posted_to(message.envelope_sender, ticket.origin.envelope_sender, is_recipient, services.settings)
 
 
-def _new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services) -> str:
+def new_sender(facts: MessageFacts, decision: Decision, message: CollectedMessage, services: Services) -> str:
     """Return the envelope sender that replaces the message's, "" if that stays."""
     if services.settings.shadow:
         return ""
@@ -190,13 +214,16 @@ def failed_pass(message: CollectedMessage, connection: Connection, services: Ser
     return verdict_of(after_waiting(decision, waited, services.settings), message, None, services)
 
 
-def _read_ticket(message: CollectedMessage, connection: Connection, services: Services) -> tuple[Ticket, str]:
-    """Return the ticket of a message and what speaks against believing it now, "" if nothing does.
+def _read_ticket(
+    message: CollectedMessage, connection: Connection, received: Received | None, services: Services
+) -> tuple[Ticket, str, bool]:
+    """Return the ticket of a message, what speaks against believing it now, and whether there could be none.
 
-    A message without a valid ticket gets one that says so: it keeps the time from which we wait for a decision.
+    Nothing speaks against it: "". What was queued before the installation is known by its header instead. Any other
+    message without a valid ticket gets one that says so: it keeps the time from which we wait for a decision.
+    `received` is its topmost Received field of ours.
     """
     lifetime = services.settings.milter.ticket_lifetime
-    received = next(own_received(message.headers, connection.hostname), None)
     queue_id = received.queue_id if received else ""
     try:
         ticket = open_ticket(
@@ -206,21 +233,48 @@ def _read_ticket(message: CollectedMessage, connection: Connection, services: Se
             within = services.state.use_ticket(ticket.ticket_id, queue_id, ticket.most_uses, lifetime)
         except StateUnavailable as error:
             _logger.error("%s: %s", message.queue_id, error)
-            return ticket, "the state could not be read"
+            return ticket, _STATE_UNREADABLE, False
         if not within:
             raise TicketError("ticket was used too often")
     except TicketError as error:
-        since = received.received_at if received else None
+        problem, known = str(error), None
+        if not message.tickets:
+            try:
+                known = _known_by_its_header(message, connection, services)
+            except StateUnavailable as unavailable:
+                _logger.error("%s: %s", message.queue_id, unavailable)
+                problem = _STATE_UNREADABLE
+        made_at, origin = known or (received.received_at if received else None, None)
         ticket = Ticket(
             ticket_id=services.new_ticket_id(),
-            made_at=since,
+            made_at=made_at,
             first_queue_id=queue_id,
-            origin=None,
-            origin_problem=str(error),
+            origin=origin,
+            origin_problem="" if known else problem,
             binding=message.binding,
             recipient_count=len(message.recipients),
         )
-    return ticket, ""
+        return ticket, "", known is not None
+    return ticket, "", False
+
+
+def _known_by_its_header(
+    message: CollectedMessage, connection: Connection, services: Services
+) -> tuple[float, Origin] | None:
+    """Return since when a message of before the installation waits for us, and its origin; None for all other mail.
+
+    Requeued since, its queue id of then is not the topmost any more.
+
+    Raises:
+        StateUnavailable: it cannot be told whether it is of before.
+    """
+    host = connection.hostname
+    for received in islice(own_received(message.headers, host), _MOST_REQUEUES):
+        noted_at = services.state.queued_since(host, received.queue_id)
+        if noted_at is not None:
+            origin = origin_before_install(message.headers, host, message.envelope_sender, services.settings)
+            return noted_at, origin
+    return None
 
 
 def _waited(ticket: Ticket, services: Services) -> float | None:

@@ -31,12 +31,13 @@ from deliverypools.milter.first_pass import (
     ingress_of,
     refuse_header_flood,
     refuse_restricted,
-    restriction_at_acceptance,
+    standing_at_acceptance,
     uncounted_origin,
 )
+from deliverypools.milter.probing import probe_verdict
 from deliverypools.milter.scanning import decide
 from deliverypools.milter.services import Services
-from deliverypools.milter.settling import in_the_end, recorded, verdict_of, with_undecided_on_record
+from deliverypools.milter.settling import Passage, settled, verdict_of
 from deliverypools.milter.verdict import Reply, Verdict
 
 _logger = logging.getLogger(__name__)
@@ -53,8 +54,11 @@ def express_pass(
 
     `found` is what SPF, DKIM and DMARC say about a message from outside.
     """
-    if flood := refuse_header_flood(message, services):
-        return flood
+    early = refuse_header_flood(message, services) or probe_verdict(
+        message, connection, services, log_name=EXPRESS_PASS
+    )
+    if early is not None:
+        return early
     dsn = handle_dsn(message, connection, ingress_of(message, connection, services), services)
     if dsn.verdict is not None:
         give_back(message.queue_id, services)
@@ -63,38 +67,42 @@ def express_pass(
     if found is not None:
         origin = with_authentication(origin, found)
     account = account_behind(origin, services)
-    restriction = restriction_at_acceptance(origin, None, services)
-    charge = charge_for(account, message.recipients, services.settings) if account and not restriction else None
+    standing = standing_at_acceptance(origin, None, services)
+    if standing.restriction and (refused := refuse_restricted(standing.restriction, message, origin, services)):
+        return refused
+    charge = charge_for(account, message.recipients, services.settings) if account else None
     counted = reserve(charge, message.queue_id, services) if charge else None
     if counted:
         origin = dataclasses.replace(origin, over_limit=counted.over_limit)
-        restriction = counted.restriction
-    if restriction is not None:
-        return _settled(refuse_restricted(restriction, message, origin, services), charge, message, services)
+        if counted.restriction and (refused := refuse_restricted(counted.restriction, message, origin, services)):
+            return refused
+    account_restricted = standing.account_restricted
+    if account_restricted is None or (counted and counted.restriction):
+        account_restricted = restricted([account] if account else [], message.queue_id, services)
     facts = MessageFacts(
         envelope_sender=message.envelope_sender,
         recipients=message.recipients,
         headers=message.headers,
         kind=message.kind,
         origin=origin,
-        account_restricted=restricted([account] if account else [], message.queue_id, services),
+        account_restricted=account_restricted,
         sender_domain_has_mx_or_address=sender_domain,
     )
     timeout_seconds = services.settings.spam.first_pass_timeout_seconds
-    decision = decide(facts, message, connection, services, timeout_seconds)
+    facts, decision = decide(facts, message, connection, services, timeout_seconds)
     if origin.ingress is Ingress.LOCAL and decision.refusal not in (None, Refusal.TO_SENDER):
         # Postfix would tell the sender, whom sendmail(1) may have made up.
         decision = dataclasses.replace(decision, refusal=None, hold=True)
-    decided = decision
-    if decision.pool is not None:
-        decision = recorded(
-            decision, message, connection, origin, log_name=EXPRESS_PASS, once=message.queue_id, services=services
-        )
-    if decision.pool is None and not services.settings.shadow:
-        decision = in_the_end(decision, decided, _waited(message, services), services.settings)
-        decision = with_undecided_on_record(
-            decision, message, connection, origin, log_name=EXPRESS_PASS, services=services
-        )
+    passage = Passage(
+        log_name=EXPRESS_PASS,
+        message=message,
+        connection=connection,
+        origin=origin,
+        facts=facts,
+        held=counted.held if counted else (),
+        once=message.queue_id,
+    )
+    decision = settled(decision, passage, _waited(message, services), services)
     verdict = verdict_of(decision, message, origin, services, EXPRESS_PASS)
     verdict = dataclasses.replace(
         verdict,

@@ -5,23 +5,27 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Callable
 
 from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, is_internal, smtp_account, smtp_ingress
 from deliverypools.core.authentication import Authentication, with_authentication
-from deliverypools.core.decisions import RESTRICTED_SENDER
+from deliverypools.core.decisions import RESTRICTED_SENDER, Decision
+from deliverypools.core.evidence import evidence_text
 from deliverypools.core.facts import NOT_ASKED, Answer, Finding, Ingress, Origin
-from deliverypools.core.limits import charge_for
+from deliverypools.core.limits import Held, charge_for
 from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
 from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.srs import srs_refusal, srs_sender_refusal
 from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
 from deliverypools.milter.accounting import (
+    Counted,
     account_behind,
     count_at_acceptance,
+    finding_about,
     give_back,
     note_signs,
     restriction_on,
@@ -31,6 +35,7 @@ from deliverypools.milter.authenticating import false_results, results_digest, r
 from deliverypools.milter.collector import RESULTS_HEADER, TAG_HEADER, CollectedMessage, Connection
 from deliverypools.milter.decision_log import decision_record
 from deliverypools.milter.dsn_pass import DsnOutcome, handle_dsn
+from deliverypools.milter.fast_pass import fast_pass
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -48,7 +53,6 @@ def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdic
     if message.most_of_ours <= _MOST_HEADERS_OF_OURS:
         return None
     text = f"Too many {TAG_HEADER} or {RESULTS_HEADER} header fields in our name"
-    give_back(message.queue_id, services)
     log = log_line(
         message.queue_id,
         **{"pass": _pass_name(services)},
@@ -56,7 +60,16 @@ def refuse_header_flood(message: CollectedMessage, services: Services) -> Verdic
         reasons=text,
         message_id=message.message_id,
     )
-    return Verdict(reply=Reply.REJECT, text=text, log=log)
+    return refused_unless_shadow(Verdict(reply=Reply.REJECT, text=text, log=log), message, services)
+
+
+def refused_unless_shadow(verdict: Verdict, message: CollectedMessage, services: Services) -> Verdict | None:
+    """Return a refusal, and give back what was counted. In shadow mode None: the log says what would be answered."""
+    if services.settings.shadow:
+        _logger.info("%s shadow=accepted", verdict.log)
+        return None
+    give_back(message.queue_id, services)
+    return verdict
 
 
 def refuse_srs_recipients(message: CollectedMessage, connection: Connection, services: Services) -> Verdict | None:
@@ -74,19 +87,23 @@ def refuse_srs_recipients(message: CollectedMessage, connection: Connection, ser
     if refusal is None:
         return None
     _code, enhanced_code, text = refusal.split(" ", 2)
-    give_back(message.queue_id, services)
     log = log_line(
         message.queue_id, **{"pass": FIRST_PASS}, reply="reject", reasons=text, message_id=message.message_id
     )
-    return Verdict(reply=Reply.REJECT, text=text, enhanced_code=enhanced_code, log=log)
+    verdict = Verdict(reply=Reply.REJECT, text=text, enhanced_code=enhanced_code, log=log)
+    return refused_unless_shadow(verdict, message, services)
 
 
 def first_pass(
-    message: CollectedMessage, connection: Connection, services: Services, found: Authentication | None = None
+    message: CollectedMessage,
+    connection: Connection,
+    services: Services,
+    found: Authentication | None = None,
+    sender_domain: Callable[[], Finding] = lambda: NOT_ASKED,
 ) -> Verdict:
-    """Return the verdict of the first pass in the hop profile: forged headers out, a ticket in.
+    """Return the verdict of the first pass in the hop profile: forged headers out, a ticket in; a tag on the fast path.
 
-    `found` is what SPF, DKIM and DMARC say about a message from outside.
+    `found` is what SPF, DKIM and DMARC say about a message from outside; `sender_domain` waits for what DNS says.
     """
     if refused := refuse_header_flood(message, services) or refuse_srs_recipients(message, connection, services):
         return refused
@@ -100,6 +117,7 @@ def first_pass(
         return dsn.verdict
     strip = ((TAG_HEADER, message.tags), (tickets.HEADER, message.tickets), *dsn.strip)
     false: tuple[tuple[str, int], ...] = ()
+    charged: _Charged | None = None
     if connection.daemon_name == REINJECT:
         # Counted when it entered. Where the listener asks the policy service all the same, that must not count.
         give_back(message.queue_id, services)
@@ -112,18 +130,31 @@ def first_pass(
         if connection.daemon_name != BOUNCE:
             # In what a mailbox sends on there may be one that is ours.
             false = false_results(message, kept.results_digest if kept else "")
-        restriction = restriction_at_acceptance(origin, kept, services)
-        if restriction is None:
-            origin, restriction = _counted(origin, message, services)
-        if restriction is not None:
-            return refuse_restricted(restriction, message, origin, services)
-        if kept and origin.over_limit.answer is Answer.UNKNOWN:
-            return _try_again(message, origin, services)
-        new = make_ticket(message, origin, services, results_digest(found, services))
-        ticket, problem = _with_excess(kept, origin) if kept else new, ""
+        charged = _charged(origin, kept, message, services)
+        if charged.verdict is not None:
+            return charged.verdict
+        new = make_ticket(message, charged.origin, services, results_digest(found, services))
+        if kept is None and (
+            fast := fast_pass(
+                message,
+                connection,
+                new,
+                charged.held,
+                services,
+                account_restricted=charged.account_restricted,
+                sender_domain=sender_domain,
+            )
+        ):
+            return dataclasses.replace(
+                fast,
+                delete=(*fast.delete, *dsn.strip),
+                delete_single=(*false, *dsn.strip_single),
+                add=(*fast.add, *dsn.add),
+            )
+        ticket, problem = _with_excess(kept, charged.origin) if kept else new, ""
     add = (*dsn.add, *(((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()))
     if ticket and ticket.origin and ticket.origin.account:
-        _record(message, connection, ticket.origin, services)
+        _record(message, connection, ticket.origin, charged or _Charged(origin=ticket.origin), services)
     return Verdict(
         delete=strip,
         delete_single=(*false, *dsn.strip_single),
@@ -136,20 +167,31 @@ def _pass_name(services: Services) -> str:
     return EXPRESS_PASS if services.settings.profile == "express" else FIRST_PASS
 
 
-def restriction_at_acceptance(origin: Origin, kept: Ticket | None, services: Services) -> Restriction | None:
-    """Return the restriction because of which a message is refused.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """What was found of an account when its message came."""
+
+    restriction: Restriction | None
+    """Because of this one a message is refused."""
+    account_restricted: Finding | None
+    """The same for the decision; None where the account behind the message was not asked about."""
+
+
+def standing_at_acceptance(origin: Origin, kept: Ticket | None, services: Services) -> Standing:
+    """Tell whether a message is refused because of who sends it.
 
     With the store down nobody is refused: the message is undecided, and the egress pass asks again. The user who calls
     sendmail(1) shows only there, so here it is the sender that counts; not where a mailbox sends on what it received
     (`kept`): its own notices would come back to it, and be sent on, without end.
     """
     try:
-        if origin.ingress is not Ingress.LOCAL:
-            return restriction_on(account_behind(origin, services), services)
-        return None if kept else restriction_on_sender(origin.envelope_sender, services)
+        if origin.ingress is Ingress.LOCAL:
+            return Standing(None if kept else restriction_on_sender(origin.envelope_sender, services), None)
+        found = restriction_on(account_behind(origin, services), services)
     except StateUnavailable as error:
         _logger.error("restricted accounts: %s", error)
-        return None
+        return Standing(None, None)
+    return Standing(found, finding_about(found))
 
 
 def _try_again(message: CollectedMessage, origin: Origin, services: Services) -> Verdict:
@@ -172,8 +214,8 @@ def _try_again(message: CollectedMessage, origin: Origin, services: Services) ->
 
 def refuse_restricted(
     restriction: Restriction, message: CollectedMessage, origin: Origin, services: Services
-) -> Verdict:
-    """Refuse a message of an account that may not send."""
+) -> Verdict | None:
+    """Refuse a message of an account that may not send; in shadow mode it is only logged."""
     text = refusal(restriction, services.settings)
     log = log_line(
         message.queue_id,
@@ -184,14 +226,50 @@ def refuse_restricted(
         account=origin.account,
         message_id=message.message_id,
     )
-    return Verdict(reply=Reply.REJECT, text=text, log=log)
+    return refused_unless_shadow(Verdict(reply=Reply.REJECT, text=text, log=log), message, services)
 
 
-def _counted(origin: Origin, message: CollectedMessage, services: Services) -> tuple[Origin, Restriction | None]:
-    """Return the origin with the answer about its limits, and the restriction that counting it brought."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Charged:
+    """A message that enters, counted for its account."""
+
+    origin: Origin
+    """With the answer about its limits."""
+    held: tuple[Held, ...] = ()
+    """What the windows of its limits held before."""
+    account_restricted: Finding | None = None
+    """Of `Standing`."""
+    would: str = ""
+    """The refusal that it was spared by shadow mode."""
+    verdict: Verdict | None = None
+    """It goes no further."""
+
+
+def _charged(origin: Origin, kept: Ticket | None, message: CollectedMessage, services: Services) -> _Charged:
+    """Return a message counted for its account, or why it goes no further: nobody may send it, or count it now."""
+    standing = standing_at_acceptance(origin, kept, services)
+    restriction = standing.restriction
+    if restriction and (verdict := refuse_restricted(restriction, message, origin, services)):
+        return _Charged(origin=origin, verdict=verdict)
+    origin, counted = _counted(origin, message, services)
+    verdict = refuse_restricted(counted.restriction, message, origin, services) if counted.restriction else None
+    if verdict is None and kept and origin.over_limit.answer is Answer.UNKNOWN and not services.settings.shadow:
+        verdict = _try_again(message, origin, services)
+    would = refusal(restriction, services.settings) if restriction else ""
+    return _Charged(
+        origin=origin,
+        held=counted.held,
+        account_restricted=standing.account_restricted,
+        would=would,
+        verdict=verdict,
+    )
+
+
+def _counted(origin: Origin, message: CollectedMessage, services: Services) -> tuple[Origin, Counted]:
+    """Return the origin with the answer about its limits, and what counting it came to."""
     account = account_behind(origin, services)
     if account is None or origin.ingress is Ingress.LOCAL:
-        return origin, None
+        return origin, Counted(origin.over_limit)
     charge = charge_for(account, message.recipients, services.settings)
     counted = count_at_acceptance(charge, message.queue_id, services)
     if counted.restriction is None:
@@ -199,14 +277,21 @@ def _counted(origin: Origin, message: CollectedMessage, services: Services) -> t
             note_signs(account, message.recipients, origin.client_address, services)
         except StateUnavailable as error:
             _logger.error("%s: signs not counted: %s", message.queue_id, error)
-    return dataclasses.replace(origin, over_limit=counted.over_limit), counted.restriction
+    return dataclasses.replace(origin, over_limit=counted.over_limit), counted
 
 
-def _record(message: CollectedMessage, connection: Connection, origin: Origin, services: Services) -> None:
+def _record(
+    message: CollectedMessage, connection: Connection, origin: Origin, charged: _Charged, services: Services
+) -> None:
     """Write down what an account sends. What comes in for our users is no row: there is far more of it."""
+    settings, would = services.settings, charged.would
+    spared = Decision(None, RESTRICTED_SENDER, (f"would be refused: {would}",)) if would else None
+    details = evidence_text(settings, recipients=message.recipients, origin=origin, held=charged.held, would=would)
     try:
-        row = decision_record(FIRST_PASS, message, connection, origin, at=services.clock())
-        services.state.record(row, services.settings.milter.ticket_lifetime)
+        row = decision_record(
+            FIRST_PASS, message, connection, origin, at=services.clock(), decision=spared, details=details
+        )
+        services.state.record(row, settings.milter.decisions_kept_seconds)
     except StateUnavailable as error:
         # The egress pass decides, and insists on its own row.
         _logger.error("%s: not on record: %s", message.queue_id, error)

@@ -15,7 +15,7 @@ from deliverypools.core.scanning.answers import Scan, ScanEnvelope, Scanner, Sca
 from deliverypools.core.scanning.scope import why_not_scanned
 from deliverypools.core.settings import Settings
 from deliverypools.core.spam import scanners_needed
-from deliverypools.milter.collector import CollectedMessage, Connection
+from deliverypools.milter.collector import EGRESS, CollectedMessage, Connection
 
 _LOOPBACK, _LOCALHOST = "127.0.0.1", "localhost"
 """What scanners are told of sendmail(1): it has no client."""
@@ -37,17 +37,19 @@ class Asking(Protocol):
 
 def decide(
     facts: MessageFacts, message: CollectedMessage, connection: Connection, services: Asking, timeout_seconds: float
-) -> Decision:
-    """Return the decision about a message; its reasons tell what scanners said, if they were asked."""
-    facts = dataclasses.replace(facts, size_bytes=message.size_bytes)
+) -> tuple[MessageFacts, Decision]:
+    """Return the decision about a message, and its facts with what scanners said, if they were asked."""
+    if facts.size_bytes != message.size_bytes:
+        facts = dataclasses.replace(facts, size_bytes=message.size_bytes)
     decision = classify(facts, services.settings)
     wanted = scanners_needed(decision, facts, services.settings)
     if not wanted:
-        return _with_reasons(decision, _why_not_scanned(decision, facts, services.settings))
+        return facts, _with_reasons(decision, _why_not_scanned(decision, facts, services.settings))
     scan = _scan(wanted, message, _envelope(facts, message, connection, services.settings), services, timeout_seconds)
-    decision = classify(dataclasses.replace(facts, scan=scan), services.settings)
+    facts = dataclasses.replace(facts, scan=scan)
+    decision = classify(facts, services.settings)
     said = [answer.evidence for answer in scan.answers]
-    return _with_reasons(decision, (*said, *_why_not_scanned(decision, facts, services.settings)))
+    return facts, _with_reasons(decision, (*said, *_why_not_scanned(decision, facts, services.settings)))
 
 
 def _why_not_scanned(decision: Decision, facts: MessageFacts, settings: Settings) -> tuple[str, ...]:
@@ -58,7 +60,8 @@ def _why_not_scanned(decision: Decision, facts: MessageFacts, settings: Settings
 def _with_reasons(decision: Decision, more: Iterable[str]) -> Decision:
     """Return a decision that tells more, where it does not say so already."""
     told = "; ".join(decision.reasons)
-    return dataclasses.replace(decision, reasons=(*decision.reasons, *(text for text in more if text not in told)))
+    news = [text for text in more if text not in told]
+    return dataclasses.replace(decision, reasons=(*decision.reasons, *news)) if news else decision
 
 
 def _scan(
@@ -87,6 +90,8 @@ def _envelope(
     """Return what scanners are told: who sent it, not that it came by the hop."""
     origin = facts.origin or Origin(ingress=Ingress.OUTSIDE)
     is_local = origin.ingress is Ingress.LOCAL
+    # Postfix writes its Received field behind us; in the egress pass there is that of the first.
+    is_first_pass = settings.profile == "express" or connection.proof_seen is not None
     return ScanEnvelope(
         queue_id=message.queue_id,
         envelope_sender=facts.envelope_sender,
@@ -96,5 +101,5 @@ def _envelope(
         client_name=_LOCALHOST if is_local else origin.client_name,
         helo_name=origin.helo_name,
         hostname=connection.hostname,
-        lacks_received=settings.profile == "express" and bool(origin.client_address),
+        lacks_received=is_first_pass and connection.daemon_name != EGRESS and bool(origin.client_address),
     )

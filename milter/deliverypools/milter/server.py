@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from deliverypools.adapters.keys import Keys
+from deliverypools.adapters.metrics import measure
+from deliverypools.adapters.metrics.definitions import WORKER_ENDS
+from deliverypools.adapters.service_manager import ServiceManager
 from deliverypools.adapters.settings_file import keep_until_restart, log_refusal
 from deliverypools.adapters.sockets import SocketError, hand_to_postfix, lock_socket, remove_socket, socket_mode
 from deliverypools.core.settings import Settings, SettingsError
@@ -41,10 +44,11 @@ def libmilter_socket(address: str) -> str:
 class MilterServer:
     """Runs the workers. `load` is asked at SIGHUP; what it refuses changes nothing."""
 
-    def __init__(self, settings: Settings, keys: Keys, load: Loader) -> None:
+    def __init__(self, settings: Settings, keys: Keys, load: Loader, manager: ServiceManager) -> None:
         self._settings = settings
         self._keys = keys
         self._load = load
+        self._manager = manager
         self._workers: dict[int, float] = {}
         self._retired: list[int] = []
         self._draining: dict[int, float] = {}
@@ -65,8 +69,10 @@ class MilterServer:
             signal.signal(number, lambda *_: None)
         self._lock = lock_socket(self._settings.milter.socket)
         self._listening_fd = _listen(self._settings.milter.socket)
+        measure.start(self._settings, "master", has_thread=False)
         self._spawn_missing()
         _log.info("serving %s with %d workers", self._settings.milter.socket, self._settings.milter.workers)
+        self._manager.ready()
         while True:
             received = self._wait()
             self._reap()
@@ -77,10 +83,13 @@ class MilterServer:
             self._spawn_missing()
 
     def _wait(self) -> set[int]:
-        """Wait for a signal, or until a worker is to be respawned or killed."""
+        """Wait for a signal, until a worker is to be respawned or killed, or the service manager to be told of us."""
+        self._manager.alive()
         deadlines = [*self._respawn_at, *self._draining.values()]
-        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-        select.select([self._woken], [], [], timeout)
+        waits = [max(0.0, deadline - time.monotonic()) for deadline in deadlines]
+        if self._manager.ping_seconds is not None:
+            waits.append(self._manager.ping_seconds)
+        select.select([self._woken], [], [], min(waits, default=None))
         with contextlib.suppress(BlockingIOError):
             return set(os.read(self._woken, 4096))
         return set()
@@ -129,6 +138,8 @@ class MilterServer:
             started = self._workers.pop(pid, None)
             if started is not None:
                 _log.warning("worker %d ended (%s): another one is started", pid, _how(status))
+                measure.add(WORKER_ENDS, "signal" if os.WIFSIGNALED(status) else "exit")
+                measure.publish()
                 if time.monotonic() - started < _RESPAWN_SECONDS:
                     self._respawn_at.append(time.monotonic() + _RESPAWN_SECONDS)
         now = time.monotonic()
@@ -138,6 +149,13 @@ class MilterServer:
             self._draining[pid] = now + _KILL_AFTER_SECONDS
 
     def _reload(self) -> None:
+        self._manager.reloading()
+        try:
+            self._take_new_settings()
+        finally:
+            self._manager.ready()
+
+    def _take_new_settings(self) -> None:
         try:
             settings, keys = self._load()
         except SettingsError as error:
@@ -163,6 +181,7 @@ class MilterServer:
 
     def _stop(self) -> int:
         _log.info("draining: messages in progress are finished")
+        self._manager.stopping(self._settings.milter.drain_seconds + 2 * _KILL_AFTER_SECONDS)
         remove_socket(self._settings.milter.socket)
         os.close(self._listening_fd)
         self._drain([*self._workers, *self._retired])
@@ -170,6 +189,7 @@ class MilterServer:
         while self._draining:
             self._wait()
             self._reap()
+        measure.stop()
         _log.info("stopped")
         return 0
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deliverypools.adapters.authentication.authenticator import Authenticator
+from deliverypools.adapters.fast_path import FastPathWatch
 from deliverypools.adapters.scanning.scanners import Scanners
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sender_domains import SenderDomains
@@ -26,6 +27,7 @@ class Services:
     scanners: Scanners
     rewriter: SenderRewriter | None
     """Writes rewritten senders (SRS); None where the settings name no domain for them."""
+    fast_path: FastPathWatch
     clock: Callable[[], float]
     """Seconds since the epoch."""
     new_ticket_id: Callable[[], str]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from deliverypools.core.facts import printable
+
+_WORD: Final = re.compile(r"""[^ "'\\=]+""")
 
 
 class Reply(Enum):
@@ -46,15 +50,25 @@ class Verdict:
     log: str = ""
 
 
-def log_line(queue_id: str, **values: object) -> str:
+class LogLine(str):
+    """A line of the log, and what it says: that is counted too."""
+
+    __slots__ = ("said",)
+
+    said: dict[str, str]
+
+
+def log_line(queue_id: str, **values: object) -> LogLine:
     """Return `<queue-id>: key=value ...`, values quoted where they hold anything but a word."""
     pairs = " ".join(f"{key.replace('_', '-')}={_value(value)}" for key, value in values.items())
-    return f"{printable(queue_id) or 'noqueue'}: {pairs}"
+    line = LogLine(f"{printable(queue_id) or 'noqueue'}: {pairs}")
+    line.said = {key: str(value) for key, value in values.items()}
+    return line
 
 
 def _value(value: object) -> str:
     text = printable(str(value), 600)
-    if text and not any(c in text for c in " \"'\\="):
+    if _WORD.fullmatch(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

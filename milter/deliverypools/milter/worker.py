@@ -17,7 +17,10 @@ from pathlib import Path
 import Milter
 
 from deliverypools.adapters.authentication.authenticator import Authenticator
+from deliverypools.adapters.fast_path import FastPathWatch
 from deliverypools.adapters.keys import Keys, sender_rewriter
+from deliverypools.adapters.metrics import measure
+from deliverypools.adapters.metrics.measured_state import measured
 from deliverypools.adapters.resolver import Resolver
 from deliverypools.adapters.scanning.scanners import Scanners
 from deliverypools.adapters.seal import TicketSealer
@@ -67,7 +70,8 @@ def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int)
     for number in (signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     activity = Activity()
-    state = open_state(settings, time.time)
+    measure.start(settings, "worker")
+    state = measured(open_state(settings, time.time))
     resolver = Resolver(settings.dns)
     sender_domains = SenderDomains(settings, state, resolver=resolver)
     scanners = Scanners(settings, state)
@@ -80,6 +84,7 @@ def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int)
         authenticator=Authenticator(settings, resolver),
         scanners=scanners,
         rewriter=sender_rewriter(settings, keys, time.time),
+        fast_path=FastPathWatch(settings),
         clock=time.time,
         new_ticket_id=lambda: secrets.token_urlsafe(_TICKET_ID_BYTES),
     )
@@ -98,6 +103,7 @@ def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int)
     sender_domains.close()
     resolver.close()
     state.close()
+    measure.stop()
     logging.shutdown()
     # Not sys.exit(): libmilter's threads would hold the process for seconds, and there is nothing left to lose.
     os._exit(0)

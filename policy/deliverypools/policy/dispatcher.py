@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from deliverypools.adapters import copies
+from deliverypools.adapters.metrics.definitions import ALERTS
+from deliverypools.adapters.metrics.measure import add
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sendmail import SendmailError, new_message, send, set_text
 from deliverypools.adapters.state import Notice, State, StateUnavailable
@@ -97,10 +99,16 @@ class Dispatcher:
         }
         self._sent: set[tuple[str, str]] = set()
         """Sent, but the state could not be told so: not to be sent again when they are claimed again."""
+        self._waiting: dict[tuple[str, str], float] = {}
+        """Those that could not be sent, and are tried again; since when there is something to tell."""
         self._restrictions: frozenset[Restriction] | None = None
         self._watched_at = float("-inf")
         self._troubles: set[str] = set()
         self._watches = Watches(WATCHES)
+
+    def waiting(self) -> int:
+        """Return how many alerts this daemon could not send yet; nobody sends those that are older than a day."""
+        return sum(self._clock() - since < DAY for since in tuple(self._waiting.values()))
 
     async def run(self) -> None:
         """Send until cancelled. What is being sent then is left to its thread, which keeps no process alive."""
@@ -206,6 +214,7 @@ class Dispatcher:
         try:
             self._senders[name](claimed.told, _samples(claimed.told, state), self._settings())
         except GivenUp as reason:
+            add(ALERTS, name, "given_up")
             _log.error("%s alert given up: %s: %s", name, reason, _whole(claimed.told))
         except (SendmailError, WebhookError) as error:
             if self._is_to_be_tried_again(name, claimed, str(error), state):
@@ -214,16 +223,21 @@ class Dispatcher:
             _log.exception("untrapped exception while an alert was sent")
             if self._is_to_be_tried_again(name, claimed, type(error).__name__, state):
                 return True
+        else:
+            add(ALERTS, name, "sent")
         self._settle(claimed.notice, state)
         return True
 
     def _is_to_be_tried_again(self, name: str, claimed: _Claimed, error: str, state: State) -> bool:
         """Put a notice off that could not be sent; tell whether it was young enough for that."""
         if self._clock() - claimed.told.at >= DAY:
+            add(ALERTS, name, "given_up")
             _log.error("%s alert given up after a day: %s: %s", name, error, _whole(claimed.told))
             return False
         delay = _delay(claimed.notice.attempts)
         _log.warning("%s alert not sent, next attempt in %.0f s: %s", name, delay, error)
+        add(ALERTS, name, "failed")
+        self._waiting[_identity(claimed.notice)] = claimed.told.at
         state.postpone_notice(claimed.notice.notice_id, self._clock() + delay)
         return True
 
@@ -234,6 +248,7 @@ class Dispatcher:
         self._sent.add(_identity(notice))
         state.settle_notice(notice.notice_id)
         self._sent.discard(_identity(notice))
+        self._waiting.pop(_identity(notice), None)
 
     def _send_mail(self, told: Told, samples: Samples, settings: Settings) -> None:
         recipients = told.notify or settings.alerts.mail_to

@@ -143,12 +143,14 @@ class PolicyService:
         if rewriter is None or request.get("protocol_state") != _RCPT:
             return None
         sender = _value(request, "sender")
-        refusal = srs_refusal(_value(request, "recipient"), sender, rewriter)
-        if refusal or smtp_ingress(_value(request, "sasl_username"), _value(request, "client_address"), settings) != (
-            Ingress.OUTSIDE
-        ):
-            return refusal
-        return srs_sender_refusal(sender, rewriter)
+        action = srs_refusal(_value(request, "recipient"), sender, rewriter)
+        ingress = smtp_ingress(_value(request, "sasl_username"), _value(request, "client_address"), settings)
+        if not action and ingress is Ingress.OUTSIDE:
+            action = srs_sender_refusal(sender, rewriter)
+        if action and settings.shadow:
+            _tell_spared(f"mail to {_value(request, 'recipient')}", action)
+            return None
+        return action
 
     def _suspect(self, request: Request, settings: Settings) -> Suspect | None:
         """Return whom to look up in the lists of servers that send backscatter; nobody is charged for such mail."""
@@ -206,6 +208,11 @@ class PolicyService:
         try:
             found = self._state.restrictions_on([question.account for question in questions])
             refused = {question: one for question, one in zip(questions, found, strict=True) if one}
+            if settings.shadow:
+                # Nobody is refused, so what they send is counted.
+                for question in refused:
+                    _tell_spared(f"account {question.account.name}", refusal(refused[question], settings))
+                refused = {}
             refused |= self._count([question for question in questions if question not in refused], settings)
         except StateUnavailable as error:
             _tell_unavailable(error)
@@ -285,6 +292,11 @@ def _recipient_count(text: str) -> int:
     """Return the number of recipients, 0 for what is no number or none that Postfix would take."""
     is_count = text.isascii() and text.isdecimal() and len(text) < len(str(_MOST_RECIPIENTS))
     return int(text) if is_count else 0
+
+
+def _tell_spared(what: str, refused_with: str) -> None:
+    """Log what would be refused, had shadow mode been off: each time, as smtpd logs each refusal."""
+    _log.info(printable(f"shadow: {what} would be refused: {refused_with}", 400))
 
 
 def _tell_unavailable(error: StateUnavailable) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeAlias
 
+from deliverypools.adapters.metrics.definitions import SCANNER_ANSWERS, SCANNER_SECONDS
+from deliverypools.adapters.metrics.measure import add, observe
 from deliverypools.adapters.scanning.questions import Begun, Question, unknown
 from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
 from deliverypools.core.facts import printable
@@ -133,6 +135,7 @@ class AskedScanner:
 
     def _succeed(self, question: Question, answer: ScannerAnswer, seconds: float) -> None:
         silent_seconds = 0.0
+        observe(SCANNER_SECONDS, seconds, self._scanner)
         with self._lock:
             was_left_alone = self._breaker.is_open
             self._breaker.succeed()
@@ -175,6 +178,7 @@ class AskedScanner:
 
     def _end(self, question: Question, answer: ScannerAnswer, silent_seconds: float = 0.0) -> None:
         question.end(answer)
+        add(SCANNER_ANSWERS, self._scanner, answer.verdict)
         try:
             self._settle(question, answer, silent_seconds)
         except Exception:  # noqa: BLE001  (nobody else would hear of it: the thread pool keeps it to itself)

@@ -96,6 +96,11 @@ class Counts:
     """By the pool that was decided; "" where that is not known."""
     transports: dict[str, Counter[str]] = field(default_factory=dict)
     """Attempts of every transport, by status."""
+    before_installation: int = 0
+    """Deliveries by transports that are no pool's, of a time when there were no pools: no failures."""
+    internal_outside: Counter[str] = field(default_factory=Counter)
+    """Attempts of `internal` at servers that are not known to be ours, by recipient's domain and server: no failures,
+    since such a server may be yours all the same; all are shown."""
     probes: int = 0
     undecided: int = 0
     """Queue files that left by high-risk because they could not be decided in time."""

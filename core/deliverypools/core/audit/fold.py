@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from deliverypools.core.addresses import domain_of
 from deliverypools.core.audit import lines
 from deliverypools.core.audit.findings import Counts, Finding, Kind, PoolCounts
 from deliverypools.core.audit.transports import (
     TRIPWIRES,
     Surroundings,
     Way,
+    leads_outside,
     pool_of_transport,
     server_of,
     transport_of,
@@ -25,7 +27,7 @@ from deliverypools.core.audit.transports import (
 )
 from deliverypools.core.decisions import NORMAL, UNDECIDED
 from deliverypools.core.facts import printable
-from deliverypools.core.records import EGRESS_PASS, EXPRESS_PASS, DecisionRecord
+from deliverypools.core.records import DECIDING_PASSES, DecisionRecord
 
 MOST_OPEN: Final = 100_000
 """So many queue files are known at once: some 60 MB."""
@@ -33,12 +35,17 @@ MOST_FINDINGS: Final = 1000
 """So many findings are kept; all are counted."""
 _MOST_TRANSPORTS: Final = 1000
 _MOST_POOLS: Final = 1000
+_MOST_OUTSIDE: Final = 100
 OTHERS: Final = "(others)"
-"""In the place of the names of transports and pools beyond the first thousand."""
+"""In the place of the names of transports, pools and servers beyond the first ones."""
 _SLACK_SECONDS: Final = 300.0
 """Between the clocks of a log and of the decision log."""
 _BEGIN_SLACK_SECONDS: Final = 60.0
 """`State.recorded_since` may be so much too late."""
+_OLD_PROCESSES_SECONDS: Final = 60.0
+"""So long delivery agents of before the installation finish what they deliver: `postfix reload` lets them."""
+_OF_OLD: Final = frozenset((Kind.OUTSIDE_POOLS, Kind.TRIPWIRE_DELIVERED, Kind.PROBE_OUTSIDE_POOLS))
+"""What every Postfix does that has no pools."""
 _SHORT_ID: Final = re.compile(r"[0-9A-F]+")
 _PROBE: Final = ("deliverable", "undeliverable")
 """So begins the status of an address probe."""
@@ -81,13 +88,15 @@ class Audit:
         recorded_since: float | None,
         *,
         since: float = 0.0,
+        installed_at: float | None = None,
         most_open: int = MOST_OPEN,
         most_findings: int = MOST_FINDINGS,
     ) -> None:
         """Take what is asked for the rows about a queue id, and since when there are rows (None: there are none).
 
         Deliveries before `since` (seconds since the epoch) are passed over, and nothing before it is counted. What
-        the log says before it about queue files is kept: they may be delivered later.
+        the log says before it about queue files is kept: they may be delivered later. Deliveries to other hosts by
+        transports that are no pool's are no failures before `installed_at`; None: before the decision log begins.
         """
         self.findings: list[Finding] = []
         self.counts = Counts()
@@ -95,6 +104,7 @@ class Audit:
         self._records_about = records_about
         self._recorded_since = recorded_since
         self._since = since
+        self._installed_at = recorded_since if installed_at is None else installed_at + _OLD_PROCESSES_SECONDS
         self._most_open = most_open
         self._most_findings = most_findings
         self._open: OrderedDict[tuple[str, str], _QueueFile] = OrderedDict()
@@ -190,7 +200,7 @@ class Audit:
         self._file(host, queue_id).first_id = before.first_id or old if before else old
 
     def _note_logged(self, event: lines.Decided, host: str) -> None:
-        if event.pool != UNDECIDED:
+        if event.pool != UNDECIDED or event.leaves_by != event.pool:
             decision = _Decision(event.pool, event.rule, frozenset((event.leaves_by,)))
             self._file(host, event.queue_id).logged = decision
 
@@ -214,12 +224,14 @@ class Audit:
         return found
 
     def _on_record(self, record: DecisionRecord, logged: _Decision | None) -> _Decision:
-        pools = {record.pool}
-        if self._site.shadow:
+        pool = record.pool or UNDECIDED
+        pools = {record.leaves_by or pool}
+        if self._site.shadow and not record.leaves_by:
+            # Rows of earlier versions do not tell whether shadow mode was on.
             pools.add(NORMAL)
-        if logged is not None and logged.pool == record.pool:
+        if logged is not None and logged.pool == pool:
             pools |= logged.may_leave_by
-        return _Decision(record.pool, record.rule, frozenset(pools))
+        return _Decision(pool, record.rule, frozenset(pools))
 
     def _pool_counts(self, pool: str) -> PoolCounts:
         pools = self.counts.pools
@@ -232,6 +244,8 @@ class Audit:
         server = server_of(delivery)
         way = way_of(delivery, transport, server, self._site)
         self._count_attempt(transport, delivery.status)
+        if leads_outside(delivery, transport, server, self._site):
+            self._count_outside(delivery)
         if delivery.status.startswith(_PROBE):
             self.counts.probes += 1
             if way is Way.OUTSIDE:
@@ -256,6 +270,11 @@ class Audit:
         transports = self.counts.transports
         name = transport if transport in transports or len(transports) < _MOST_TRANSPORTS else OTHERS
         transports.setdefault(name, Counter())[status] += 1
+
+    def _count_outside(self, delivery: lines.Delivery) -> None:
+        counts = self.counts.internal_outside
+        name = f"{domain_of(delivery.recipient)} at {delivery.relay}"
+        counts[name if name in counts or len(counts) < _MOST_OUTSIDE else OTHERS] += 1
 
     def _by_pool(self, delivery: lines.Delivery, transport: str, host: str, at: float | None) -> None:
         file = self._file(host, delivery.queue_id)
@@ -300,6 +319,9 @@ class Audit:
         file: _QueueFile | None = None,
     ) -> None:
         """Keep a finding; once for a queue file where it comes again with each attempt."""
+        if kind in _OF_OLD and at is not None and self._installed_at is not None and at < self._installed_at:
+            self.counts.before_installation += 1
+            return
         file = file or self._file(host, delivery.queue_id)
         if delivery.status in _TRIED_AGAIN:
             if (kind, delivery.tag) in file.told:
@@ -332,8 +354,8 @@ def _record_of(
     A log names the host, the decision log Postfix's myhostname: where none fits, and only one host has such a row, it
     is that one. Short ids are soon used again: of those the row must be of the time when the queue file was there.
     """
-    rows = [row for row in records if row.queue_id == queue_id and row.pool]
-    rows = [row for row in rows if row.pass_name in (EGRESS_PASS, EXPRESS_PASS)]
+    rows = [row for row in records if row.queue_id == queue_id and (row.pool or row.leaves_by)]
+    rows = [row for row in rows if row.pass_name in DECIDING_PASSES]
     if _SHORT_ID.fullmatch(queue_id):
         rows = [row for row in rows if _is_of_that_time(row, began, at)]
     for is_same in (_is_host, _begins_as_host):

@@ -11,17 +11,17 @@ import re
 from typing import Final, NamedTuple, TypeAlias
 
 from deliverypools.core.audit.times import FORMS, LogTimes
-from deliverypools.core.records import EGRESS_PASS, EXPRESS_PASS
+from deliverypools.core.records import DECIDING_PASSES
 
-_QUEUE_ID: Final = r"(?:[0-9A-F]{5,20}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{12,30})"
+QUEUE_ID: Final = r"(?:[0-9A-F]{5,20}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{12,30})"
 """Short ids are hexadecimal; long ones have no vowels, so that no word is one."""
 
 # No way back into a part that has matched (?>...): hostile lines cost as much as others.
-_ADDRESS: Final = r'(?>[^<>"]+|"(?>[^"\\]+|\\.)*+")*+'
+ADDRESS: Final = r'(?>[^<>"]+|"(?>[^"\\]+|\\.)*+")*+'
 
 _PRIORITY: Final = r"[a-z0-9]{2,8}\.[a-z]{3,7}"
 
-_HEAD: Final = re.compile(
+HEAD: Final = re.compile(
     # The host may be left out. What ends with a colon is a tag; else the queue id would pass for one.
     rf"(?:<\d{{1,3}}>(?:1 )?)?(?P<when>{FORMS}) {{1,4}}(?:(?P<host>[^\s]{{0,254}}[^\s:]) {{1,4}})?"
     # Some loggers name facility and severity: busybox before the tag, Solaris after it.
@@ -31,28 +31,30 @@ _HEAD: Final = re.compile(
     rf"(?:\[ID \d{{1,10}} {_PRIORITY}\] )?"
 )
 _DELIVERY: Final = re.compile(
-    rf"(?P<queue_id>{_QUEUE_ID}): to=<(?P<recipient>{_ADDRESS})>, (?:orig_to=<{_ADDRESS}>, )?relay=(?P<relay>[^\s,]+), "
+    rf"(?P<queue_id>{QUEUE_ID}): to=<(?P<recipient>{ADDRESS})>, (?:orig_to=<{ADDRESS}>, )?relay=(?P<relay>[^\s,]+), "
     r"(?:conn_use=\d+, )?delay=[\d.]+, delays=[\d./]+, "
     # Postfix 3.11: tls=... (smtp_log_tls_feature_status); what later versions write there must not hide deliveries.
     r"(?:(?!(?:to|relay|dsn|status)=)[a-z_]{1,32}=[^\s,]{0,200}, ){0,8}+"
     r"dsn=[\d.]+, status=(?P<status>[A-Za-z-]+)(?: \(|\Z)"
 )
 # Words before the queue id may be a logger's. With a colon they are Postfix's, and what follows is another's text.
-_ABOUT_RECIPIENT: Final = re.compile(rf"(?:[^:]{{0,64}}[^:0-9A-Za-z])?(?P<queue_id>{_QUEUE_ID}): to=<")
-_REMOVED: Final = re.compile(rf"(?P<queue_id>{_QUEUE_ID}): removed\Z")
+_ABOUT_RECIPIENT: Final = re.compile(rf"(?:[^:]{{0,64}}[^:0-9A-Za-z])?(?P<queue_id>{QUEUE_ID}): to=<")
+_REMOVED: Final = re.compile(rf"(?P<queue_id>{QUEUE_ID}): removed\Z")
 _EXPIRED: Final = re.compile(
-    rf"(?P<queue_id>{_QUEUE_ID}): from=<{_ADDRESS}>, status=(?:force-)?expired, returned to sender\Z"
+    rf"(?P<queue_id>{QUEUE_ID}): from=<{ADDRESS}>, status=(?:force-)?expired, returned to sender\Z"
 )
 _CLEANUP: Final = re.compile(
-    rf"(?P<queue_id>{_QUEUE_ID}): (?P<what>message-id=|(?:milter-|milter-header-)?(?:hold|discard): |"
-    r"(?:milter-header-)?filter: header X-Delivery-Pool:\s*(?P<tag>[a-z0-9-]{1,30}(?: content)?)\s* from )"
+    rf"(?P<queue_id>{QUEUE_ID}): (?P<what>message-id=|(?:milter-|milter-header-)?(?:hold|discard): |"
+    r"(?:milter-header-)?filter: header X-Delivery-Pool:\s*(?P<tag>[a-z0-9-]{1,30}(?: content)?)"
+    # One address of several, and the port of a probe: the pool's name comes first.
+    r"(?:\s+\d{1,5})?(?:\s+probe-[46]\s+\d{1,5})?\s* from )"
 )
-_REQUEUED: Final = re.compile(rf"(?P<queue_id>{_QUEUE_ID}): uid=\d+ from=<{_ADDRESS}> orig_id=(?P<old>{_QUEUE_ID})\Z")
-_REFUSED: Final = re.compile(rf"(?P<queue_id>{_QUEUE_ID}): (?:milter-)?reject: (?:END-OF-MESSAGE|header|body) ")
-_PLACED_ON_HOLD: Final = re.compile(rf"(?P<queue_id>{_QUEUE_ID}): placed on hold\Z")
+_REQUEUED: Final = re.compile(rf"(?P<queue_id>{QUEUE_ID}): uid=\d+ from=<{ADDRESS}> orig_id=(?P<old>{QUEUE_ID})\Z")
+_REFUSED: Final = re.compile(rf"(?P<queue_id>{QUEUE_ID}): (?:milter-)?reject: (?:END-OF-MESSAGE|header|body) ")
+_PLACED_ON_HOLD: Final = re.compile(rf"(?P<queue_id>{QUEUE_ID}): placed on hold\Z")
 _DECIDED: Final = re.compile(
     r"(?P<ours>delivery-pools/milter\[\d{1,10}\]: )?(?:[A-Z]{4,8}: )?"
-    rf"(?P<queue_id>{_QUEUE_ID}): pass=(?:{EGRESS_PASS}|{EXPRESS_PASS}) pool=(?P<pool>[a-z0-9-]{{1,30}})"
+    rf"(?P<queue_id>{QUEUE_ID}): pass=(?:{'|'.join(DECIDING_PASSES)}) pool=(?P<pool>[a-z0-9-]{{1,30}})"
     r"(?: shadow=(?P<shadow>[a-z0-9-]{1,30}))? rule=(?P<rule>\w{1,60})"
 )
 
@@ -154,11 +156,13 @@ class Line(NamedTuple):
     """ "" if the log does not name it."""
     is_of_postfix: bool
     event: Event
+    tag: str = ""
+    """As syslog has it: "postfix/pool-high-risk/smtp"; "" if that is not known."""
 
 
 def read_line(text: str, times: LogTimes) -> Line | None:
     """Return what a line says; None where it is no line of a log. Never raises, whatever the line holds."""
-    head = _HEAD.match(text)
+    head = HEAD.match(text)
     if head is None:
         return Line(None, "", is_of_postfix=False, event=Headless(text)) if _looks_like_delivery(text) else None
     tag = head["tag"]
@@ -166,7 +170,7 @@ def read_line(text: str, times: LogTimes) -> Line | None:
     rest = text[head.end() :]
     is_of_postfix = program in _POSTFIX_PROGRAMS
     event = _event(tag, program, rest) if is_of_postfix else _decided(tag, rest)
-    return Line(times.seconds(head["when"]), head["host"] or "", is_of_postfix, event)
+    return Line(times.seconds(head["when"]), head["host"] or "", is_of_postfix, event, tag)
 
 
 def _looks_like_delivery(text: str) -> bool:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from deliverypools.core.addresses import domain_of
 from deliverypools.core.audit.lines import Delivery
 
 POOL_PREFIX: Final = "pool-"
 HOP_CLIENT: Final = "egress"
 INTERNAL: Final = "internal"
-LISTENER_PORT: Final = 10027
+FIRST_LISTENER_PORT: Final = 10027
+LISTENER_PORTS: Final = frozenset(range(FIRST_LISTENER_PORT, FIRST_LISTENER_PORT + 51))
+"""Of the hop, and of the routes of their own (`postfix install` makes 50 at most)."""
 TRIPWIRES: Final = ("smtp", "relay")
 
-_SERVER: Final = re.compile(r"[^\[\]]{0,255}\[(?P<address>[0-9A-Fa-f.:]{2,45})\](?::(?P<port>\d{1,5}))?")
+_SERVER: Final = re.compile(r"(?P<name>[^\[\]]{0,255})\[(?P<address>[0-9A-Fa-f.:]{2,45})\](?::(?P<port>\d{1,5}))?")
 _NUMBERED: Final = re.compile(r"(?P<pool>.+)-\d{1,4}")
 
 
@@ -48,7 +51,9 @@ class Surroundings:
     """Everything leaves by normal."""
     inside: frozenset[str] = frozenset((INTERNAL,))
     """Transports that lead to servers of ours."""
-    listener_ports: frozenset[int] = frozenset((LISTENER_PORT,))
+    is_ours: Callable[[str, str], bool] = lambda _domain, _server: False
+    """Whether mail to a domain belongs on a server, `[address]` or a host name, of ours (`postfix_check.inside`)."""
+    listener_ports: frozenset[int] = LISTENER_PORTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Server:
 
     address: str
     port: int
+    name: str = ""
+    """The host's, as DNS or the route has it."""
 
     @property
     def is_loopback(self) -> bool:
@@ -80,7 +87,7 @@ def transport_of(delivery: Delivery) -> str:
 def server_of(delivery: Delivery) -> Server | None:
     """Return the server that was reached, None if none was: it may be a socket, a mailbox, or nothing."""
     match = _SERVER.fullmatch(delivery.relay)
-    return Server(match["address"].lower(), int(match["port"] or 0)) if match else None
+    return Server(match["address"].lower(), int(match["port"] or 0), match["name"]) if match else None
 
 
 def way_of(delivery: Delivery, transport: str, server: Server | None, site: Surroundings) -> Way:  # noqa: PLR0911
@@ -102,6 +109,14 @@ def way_of(delivery: Delivery, transport: str, server: Server | None, site: Surr
     if server is None:
         return Way.NOWHERE
     return Way.STAYS if server.is_loopback else Way.OUTSIDE
+
+
+def leads_outside(delivery: Delivery, transport: str, server: Server | None, site: Surroundings) -> bool:
+    """Tell whether `internal` has reached a server that is not known to be ours, so that a pool would have been due."""
+    if transport != INTERNAL or server is None or delivery.tag.rpartition("/")[2] != "smtp":
+        return False
+    domain = domain_of(delivery.recipient)
+    return not (site.is_ours(domain, f"[{server.address}]") or site.is_ours(domain, server.name))
 
 
 def pool_of_transport(transport: str, pools: Collection[str]) -> str:

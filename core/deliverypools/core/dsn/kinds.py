@@ -71,10 +71,11 @@ _CLASSES: Final = ((b"5", Kind.NON_DELIVERY), (b"4", Kind.DELAY), (b"2", Kind.DE
 
 def is_candidate(headers: Headers, *, has_null_sender: bool) -> bool:
     """Tell whether the body of a message is worth reading: nothing else can be a DSN. Cheap, for every message."""
-    return has_null_sender or _is_candidate(Signs(headers))
+    return has_null_sender or has_signs_of_dsn(Signs(headers))
 
 
-def _is_candidate(signs: Signs) -> bool:
+def has_signs_of_dsn(signs: Signs) -> bool:
+    """Tell whether the header of a message that has a sender is one that a DSN may have."""
     if signs.author is not Author.PERSON or signs.has("X-Failed-Recipients") or signs.is_auto_replied:
         return True
     content_type = signs.get("Content-Type")
@@ -86,10 +87,15 @@ def kind_of(headers: Headers, body_start: bytes, *, has_null_sender: bool) -> Me
 
     `body_start` is the first part of the body (`BODY_BYTES_READ` at most are read), b"" for what is no candidate.
     """
-    signs = Signs(headers)
-    if not has_null_sender and not _is_candidate(signs):
+    return kind_by(Signs(headers), body_start, has_null_sender=has_null_sender)
+
+
+def kind_by(signs: Signs, body_start: bytes, *, has_null_sender: bool) -> MessageKind:
+    """Return the same as `kind_of`, of a message whose header was read before."""
+    if not has_null_sender and not has_signs_of_dsn(signs):
         body_start = b""
-    message = _Message(signs, signs.whole(body_start[:BODY_BYTES_READ]), has_null_sender=has_null_sender)
+    whole = signs.whole(body_start[:BODY_BYTES_READ])
+    message = _Message(signs, whole, has_null_sender=has_null_sender, has_body=bool(body_start))
     for look in _LOOKS:
         if found := look(message):
             kind, evidence = found
@@ -100,15 +106,16 @@ def kind_of(headers: Headers, body_start: bytes, *, has_null_sender: bool) -> Me
 class _Message:
     """A message that is looked at; its text is decoded once, if anything asks for it."""
 
-    def __init__(self, signs: Signs, whole: Part, *, has_null_sender: bool) -> None:
+    def __init__(self, signs: Signs, whole: Part, *, has_null_sender: bool, has_body: bool) -> None:
         self.signs = signs
         self.whole = whole
         self.has_null_sender = has_null_sender
         self.author = signs.author
+        self.has_body = has_body
 
     @cached_property
     def text(self) -> str:
-        return text_of(self.whole)
+        return text_of(self.whole) if self.has_body else ""
 
     @cached_property
     def opening(self) -> str:

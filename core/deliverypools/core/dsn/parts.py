@@ -81,6 +81,8 @@ class Part:
 def without_comments(value: str) -> str:
     """Return the beginning of a structured field, lower case, without comments (RFC 5322 section 3.2.2)."""
     value = value[:_MOST_OF_A_FIELD].lower()
+    if "(" not in value:
+        return value
     for _ in range(_MOST_NESTED_COMMENTS):
         value = _COMMENT.sub(" ", value)
     return value

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import Final
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from deliverypools.core.facts import printable
 from deliverypools.core.postfix_check.site import Site
@@ -45,11 +45,15 @@ class Finding:
         return f"docs/checks.md#{self.check}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One way in which a configuration lets mail go wrong. Its name is its identity: in output, JSON and docs."""
+T = TypeVar("T")
+"""What a check is asked about: a configuration (`Site`), or a running machine (`host_check.Host`)."""
 
-    find: Callable[[Site], Iterable[str]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOf(Generic[T]):
+    """One way in which mail can go wrong. Its name is its identity: in output, JSON and docs."""
+
+    find: Callable[[T], Iterable[str]]
     severity: Severity
     can_happen: str
     remedy: str
@@ -64,10 +68,10 @@ class Check:
         """The docstring of its function."""
         return inspect.getdoc(self.find) or ""
 
-    def findings(self, site: Site) -> Iterator[Finding]:
+    def findings(self, about: T) -> Iterator[Finding]:
         """Yield what is wrong, in the order of the configuration, up to a bound."""
         # Services that share a cleanup service share what is wrong with it.
-        found = list(dict.fromkeys(islice(self.find(site), MOST_OF_ONE_CHECK + 1)))
+        found = list(dict.fromkeys(islice(self.find(about), MOST_OF_ONE_CHECK + 1)))
         if len(found) > MOST_OF_ONE_CHECK:
             found[-1] = f"and more; the first {MOST_OF_ONE_CHECK} are listed"
         for text in found:
@@ -80,10 +84,20 @@ class Check:
             )
 
 
-def check(severity: Severity, *, can_happen: str, remedy: str) -> Callable[[Callable[[Site], Iterable[str]]], Check]:
+Check: TypeAlias = CheckOf[Site]
+"""A check of a configuration."""
+
+
+def check(severity: Severity, *, can_happen: str, remedy: str) -> Callable[[Callable[[T], Iterable[str]]], CheckOf[T]]:
     """Make a check of a function that yields what it finds; its docstring says what it looks for."""
 
-    def make(find: Callable[[Site], Iterable[str]]) -> Check:
-        return Check(find=find, severity=severity, can_happen=can_happen, remedy=remedy)
+    def make(find: Callable[[T], Iterable[str]]) -> CheckOf[T]:
+        return CheckOf(find=find, severity=severity, can_happen=can_happen, remedy=remedy)
 
     return make
+
+
+def errors_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings in the order in which they are reported."""
+    order = list(Severity)
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))

@@ -7,7 +7,7 @@ from typing import Final
 
 from deliverypools.core.postfix_check.checks import Check, Severity, check
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import split_list
+from deliverypools.core.postfix_check.syntax import route_of, split_list
 
 _LOCAL_DOMAINS: Final = ("mydestination", "virtual_mailbox_domains", "virtual_alias_domains")
 _ADDS_RECIPIENTS: Final = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
@@ -57,6 +57,7 @@ def express_with_routes(site: Site) -> Iterator[str]:
     """In the express profile nothing but the tag routes mail."""
     yield from _set(site, ("transport_maps",), "trivial-rewrite")
     yield from _set(site, ("content_filter",), *_SOURCES)
+    yield from _relay_route(site)
 
 
 @check(
@@ -81,6 +82,13 @@ def _set(site: Site, parameters: tuple[str, ...], *commands: str) -> Iterator[st
         for label, value in site.postfix.wherever_set(parameter, *commands):
             if value:
                 yield f"{label} = {value}"
+
+
+def _relay_route(site: Site) -> Iterator[str]:
+    """Yield the route that relay_domains have of their own."""
+    value = site.postfix.value("relay_transport")
+    if not site.is_hop and site.postfix.value("relay_domains") and route_of(value).nexthop:
+        yield f"relay_transport = {value}"
 
 
 EXPRESS_CHECKS: Final[tuple[Check, ...]] = (

@@ -7,7 +7,7 @@ from typing import Final
 
 from deliverypools.core.postfix_check.checks import Check, Severity, check
 from deliverypools.core.postfix_check.configuration import LOOPBACK_HOSTS, Service
-from deliverypools.core.postfix_check.site import HIGH_RISK, Site
+from deliverypools.core.postfix_check.site import HIGH_RISK, HOP_CLIENT, Site
 from deliverypools.core.postfix_check.syntax import route_of
 
 _OVERRIDES: Final = ("no_unknown_recipient_checks", "no_header_body_checks", "no_address_mappings")
@@ -72,7 +72,7 @@ def hop_missing(site: Site) -> Iterator[str]:
     if not site.is_hop:
         return
     if site.hop_client is None:
-        yield "there is no service egress of type unix that runs smtp"
+        yield f"{HOP_CLIENT}: {site.postfix.why_missing(HOP_CLIENT) or 'it does not run smtp'}"
     if not site.listeners:
         yield "there is no smtpd at the next-hop of default_transport"
 

@@ -8,7 +8,8 @@ from typing import Final
 from deliverypools.core.postfix_check.checks import Check, Severity, check
 from deliverypools.core.postfix_check.configuration import Service
 from deliverypools.core.postfix_check.site import Site
-from deliverypools.core.postfix_check.syntax import Client
+from deliverypools.core.postfix_check.sockets import out_of_reach
+from deliverypools.core.postfix_check.syntax import Client, client_of, split_list
 
 _OLDEST_PROTOCOL: Final = 6
 _SAFE_ACTIONS: Final = ("tempfail", "shutdown")
@@ -108,16 +109,9 @@ def milter_protocol_too_old(site: Site) -> Iterator[str]:
 )
 def milter_socket_and_chroot(site: Site) -> Iterator[str]:
     """A socket with an absolute path is another file for a chrooted service."""
-    queue = site.postfix.value("queue_directory")
     for label, service, milter in _ours(site):
-        kind, _, path = milter.endpoint.partition(":")
-        if kind != "unix" or not path.startswith("/"):
-            continue
-        is_whole_path = path == site.settings.milter.socket.partition(":")[2]
-        if service.is_chrooted and is_whole_path:
-            yield f"{label}: {milter.endpoint}: the service runs chrooted in {queue}"
-        elif not service.is_chrooted and not is_whole_path:
-            yield f"{label}: {milter.endpoint}: the service does not run chrooted in {queue}"
+        if why := out_of_reach(site, service, milter.endpoint, site.settings.milter.socket):
+            yield f"{label}: {milter.endpoint}: {why}"
 
 
 @check(
@@ -133,9 +127,9 @@ def milter_switched_off_for_clients(site: Site) -> Iterator[str]:
         if service in site.listeners and maps:
             yield f"{service.label}: smtpd_milter_maps = {maps}"
             continue
-        for spec, entry in site.postfix.entries(maps):
-            if site.settings.milter.socket.rpartition("/")[2] not in entry.value:
-                yield f"{service.label}: smtpd_milter_maps: {spec}: {entry.key} {entry.value}"
+        for named, milters in _lists_by_client(site, service):
+            if not any(map(site.is_our_milter, milters)):
+                yield named
 
 
 @check(
@@ -242,6 +236,16 @@ def _ours(site: Site) -> Iterator[tuple[str, Service, Client]]:
     for label, parameter, service in _lists(site):
         if milter := site.our_milter(parameter, service):
             yield f"{label}: {parameter}", service, milter
+    for service in site.postfix.running("smtpd"):
+        for named, milters in _lists_by_client(site, service):
+            yield from ((named, service, milter) for milter in milters if site.is_our_milter(milter))
+
+
+def _lists_by_client(site: Site, service: Service) -> Iterator[tuple[str, tuple[Client, ...]]]:
+    """Yield the milters that smtpd_milter_maps lists for some clients of a service."""
+    for spec, entry in site.postfix.entries(site.postfix.value("smtpd_milter_maps", service)):
+        named = f"{service.label}: smtpd_milter_maps: {spec}: {entry.key} {entry.value}"
+        yield named, tuple(map(client_of, split_list(entry.value)))
 
 
 MILTER_CHECKS: Final[tuple[Check, ...]] = (

@@ -20,14 +20,16 @@ OUR_BODY_LINES: Final = (*OUR_FIELDS, " .dp.gAAAA")
 @check(
     Severity.ERROR,
     can_happen='Mail that is decided for this pool waits: "mail transport unavailable".',
-    remedy="Add pool-<name> to master.cf as in postfix-examples, or remove the pool from the settings.",
+    remedy="Add pool-<name> to master.cf as in postfix-examples, with - in the column private, and not in"
+    " master_service_disable; or remove the pool from the settings.",
 )
 def pool_transport_missing(site: Site) -> Iterator[str]:
-    """Every pool of the settings has a transport in master.cf."""
+    """Every pool of the settings has a transport in master.cf that qmgr(8) reaches: private, and not switched off."""
     present = {pool for pool, _ in site.pool_transports}
     for pool in site.settings.pools:
         if pool not in present:
-            yield f"pool {pool}: there is no service pool-{pool} of type unix in master.cf"
+            why = site.postfix.why_missing(f"pool-{pool}") or "not of type unix"
+            yield f"pool {pool}: pool-{pool}: {why}"
 
 
 @check(
@@ -120,16 +122,29 @@ def pool_helo_differs(site: Site) -> Iterator[str]:
 
 @check(
     Severity.WARNING,
-    can_happen="smtp(8) ends with a fatal error as soon as inet_interfaces names an address of the other family:"
-    " mail of"
-    " that transport waits.",
-    remedy="Set inet_protocols in main.cf only.",
+    can_happen="smtp(8) ends with a fatal error where inet_interfaces names an address of the other family, or a host"
+    " that has only such addresses: mail of that transport waits.",
+    remedy="Set inet_protocols in main.cf only; or give the transport -o inet_interfaces= too, with addresses of that"
+    " family.",
 )
 def protocols_set_on_a_transport(site: Site) -> Iterator[str]:
-    """inet_protocols is the same for all services."""
+    """inet_protocols is the same for all services, or inet_interfaces fits that of a pool."""
     for _, service in site.pool_transports:
-        if "inet_protocols" in service.options:
-            yield f"{service.label}: -o inet_protocols={service.options['inet_protocols']}"
+        if "inet_protocols" not in service.options:
+            continue
+        protocols = site.postfix.words("inet_protocols", service)
+        for interface in site.postfix.words("inet_interfaces", service):
+            if interface not in ("all", "loopback-only") and _family_of(interface) not in protocols:
+                yield f"{service.label}: -o inet_protocols={' '.join(protocols)}, and inet_interfaces has {interface}"
+
+
+def _family_of(interface: str) -> str:
+    """Return the protocol of an address, as inet_protocols names it; "" for a host name."""
+    try:
+        version = ipaddress.ip_address(interface.strip("[]").lower().removeprefix("ipv6:")).version
+    except ValueError:
+        return ""
+    return _FAMILIES[version][0]
 
 
 @check(

@@ -6,22 +6,26 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from deliverypools.core.postfix_check.checks import Check, Severity, check
-from deliverypools.core.postfix_check.configuration import is_on_this_machine
+from deliverypools.core.postfix_check.configuration import Entry, is_on_this_machine
+from deliverypools.core.postfix_check.generated_routes import routes_out_of_date
 from deliverypools.core.postfix_check.site import HIGH_RISK, HOP_CLIENT, INTERNAL, POLICY_CHECK, Site
 from deliverypools.core.postfix_check.syntax import Route, action_of, is_table, route_of, split_list, table_specs
 from deliverypools.core.postfix_check.tags import tagged
 
-_RESOLVER: Final = "trivial-rewrite"
+RESOLVER: Final = "trivial-rewrite"
 """The program that chooses transports."""
 _SOURCES: Final = ("smtpd", "qmqpd", "pickup")
 """The programs by which mail comes in."""
 _LOCAL_ROUTES: Final[Mapping[str, str]] = {
-    "local_transport": _RESOLVER,
-    "virtual_transport": _RESOLVER,
+    "local_transport": RESOLVER,
+    "virtual_transport": RESOLVER,
     "mailbox_transport": "local",
     "fallback_transport": "local",
 }
 """Each with the program that follows it."""
+EXACT: Final = frozenset({"texthash", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "inline"})
+"""Tables whose entries stand for one key each, so that a table in front of them can answer instead."""
+_BY_SENDER: Final = "sender_dependent_default_transport_maps"
 LOCAL_MAPS: Final = ("mailbox_transport_maps", "fallback_transport_maps")
 _PROBE_ROUTES: Final = ("address_verify_default_transport", "address_verify_relay_transport")
 _LOCAL_PROBE_ROUTES: Final[Mapping[str, str]] = {
@@ -46,10 +50,10 @@ PROBE_MAPS: Final[Mapping[str, str]] = {
 def default_route_misses_the_decision(site: Site) -> Iterator[str]:
     """What leaves for another host takes the hop; in the express profile, what has no tag leaves by high-risk."""
     for parameter in ("default_transport", "relay_transport"):
-        for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
+        for label, value in site.postfix.wherever_set(parameter, RESOLVER):
             route = route_of(value)
             if site.is_hop:
-                is_right = site.is_to_the_hop(route) or (parameter == "relay_transport" and route.transport == INTERNAL)
+                is_right = site.is_to_the_hop(route) or (parameter == "relay_transport" and site.stays_inside(route))
             else:
                 is_right = site.pool_of(route.transport) == HIGH_RISK
             if not is_right or site.postfix.transport(route.transport) is None:
@@ -59,16 +63,32 @@ def default_route_misses_the_decision(site: Site) -> Iterator[str]:
 @check(
     Severity.ERROR,
     can_happen="Mail of the senders that the table names leaves by its transports, and is not decided.",
-    remedy="sender_dependent_default_transport_maps = (empty). A sender that needs a pool of its own is a pin of the"
-    " settings.",
+    remedy="sender_dependent_default_transport_maps = (empty), or a table that leads to listeners of the hop only. A"
+    " sender that needs a pool of its own is a pin of the settings.",
 )
 def transport_by_sender(site: Site) -> Iterator[str]:
-    """Transports by sender beat default_transport, so they lead round the hop."""
-    yield from _not_empty(site, "sender_dependent_default_transport_maps")
+    """Transports by sender beat default_transport, so they lead to the hop or to no other host."""
+    for label, tables in site.postfix.wherever_set(_BY_SENDER, RESOLVER):
+        kinds = [spec.partition(":")[0] for spec in table_specs(tables)]
+        if tables and not (kinds and EXACT.issuperset(kinds)):
+            yield f"{label} = {tables}"
+            continue
+        for named, route in _entries(site, label, tables):
+            is_search_ended = route == Route("DUNNO", "")
+            if not is_search_ended and (site.reaches_outside(route.transport) or not _is_safe(site, route)):
+                yield named
+
+
+def _is_safe(site: Site, route: Route) -> bool:
+    """Tell whether a route by sender leads to the hop, or to a transport that has nothing to do with other hosts."""
+    if route.transport == HOP_CLIENT or not site.is_hop:
+        return site.is_hop and site.is_to_the_hop(route)
+    service = site.postfix.transport(route.transport)
+    return service is not None and service.command != "smtp" and not site.is_tripwire(route.transport)
 
 
 def _not_empty(site: Site, parameter: str) -> Iterator[str]:
-    for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
+    for label, value in site.postfix.wherever_set(parameter, RESOLVER):
         if value:
             yield f"{label} = {value}"
 
@@ -76,13 +96,13 @@ def _not_empty(site: Site, parameter: str) -> Iterator[str]:
 @check(
     Severity.ERROR,
     can_happen="Mail to that destination leaves undecided, by the default address of this machine.",
-    remedy="Delete the entry if it repeats the default; else give it internal: (a server of yours), or a route of"
-    " its own"
-    " through the hop (postfix-examples/hop/README.md).",
+    remedy="Delete the entry if it repeats the default; else give it a route of its own through the hop"
+    " (postfix-examples/hop/README.md). internal:[host] is for servers of yours only: at a private address, or for an"
+    " accepted domain.",
 )
 def transport_map_round_the_hop(site: Site) -> Iterator[str]:
     """No entry of transport_maps names an SMTP client that is neither the hop's nor for servers of our own."""
-    for named, route in _mapped(site):
+    for named, route in mapped_routes(site):
         if site.reaches_outside(route.transport) and not is_on_this_machine(route.nexthop):
             yield named
 
@@ -96,7 +116,7 @@ def transport_map_round_the_hop(site: Site) -> Iterator[str]:
 )
 def transport_map_to_this_machine(site: Site) -> Iterator[str]:
     """No entry of transport_maps hands mail to a program at a loopback address that may send it on."""
-    for named, route in _mapped(site):
+    for named, route in mapped_routes(site):
         if site.reaches_outside(route.transport) and is_on_this_machine(route.nexthop):
             yield named
 
@@ -106,17 +126,17 @@ def transport_map_to_this_machine(site: Site) -> Iterator[str]:
     can_happen="Mail to that destination waits, and is returned after maximal_queue_lifetime: a tripwire holds it,"
     " there is"
     " no such transport, or the hop's client cannot reach that next-hop.",
-    remedy="Delete the entry if it repeats the default; else give it internal: (a server of yours), or a route of"
-    " its own"
-    " through the hop (postfix-examples/hop/README.md).",
+    remedy="Delete the entry if it repeats the default; else give it a route of its own through the hop"
+    " (postfix-examples/hop/README.md). internal:[host] is for servers of yours only: at a private address, or for an"
+    " accepted domain.",
 )
 def transport_map_leads_nowhere(site: Site) -> Iterator[str]:
     """Every entry of transport_maps names a transport that delivers, or none."""
-    for named, route in _mapped(site):
+    for named, route in mapped_routes(site):
         if site.is_tripwire(route.transport):
             yield f"{named}: a tripwire"
         elif _is_missing(site, route):
-            yield f"{named}: no such transport in master.cf"
+            yield f"{named}: {site.postfix.why_missing(route.transport)}"
         elif site.is_hop and _misses_the_listener(site, route):
             yield f"{named}: the hop's client reaches the listener only"
 
@@ -133,20 +153,33 @@ def _misses_the_listener(site: Site, route: Route) -> bool:
 )
 def transport_map_names_a_pool(site: Site) -> Iterator[str]:
     """No entry of transport_maps names a pool."""
-    for named, route in _mapped(site):
+    for named, route in mapped_routes(site):
         if site.pool_of(route.transport):
             yield named
 
 
-def _mapped(site: Site) -> Iterator[tuple[str, Route]]:
-    for label, tables in site.postfix.wherever_set("transport_maps", _RESOLVER):
+def mapped_routes(site: Site) -> Iterator[tuple[str, Route]]:
+    """Yield the routes of transport_maps."""
+    for label, tables in site.postfix.wherever_set("transport_maps", RESOLVER):
         yield from _entries(site, label, tables)
 
 
 def _entries(site: Site, label: str, tables: str) -> Iterator[tuple[str, Route]]:
-    for spec, entry in site.postfix.entries(tables):
+    for spec, entry in answers(site, tables):
         route = route_of(entry.value)
         yield f"{label}: {spec}: {entry.key} {route.transport}:{route.nexthop}", route
+
+
+def answers(site: Site, tables: str) -> Iterator[tuple[str, Entry]]:
+    """Yield the entries that answer, with the name of their table."""
+    answered: set[str] = set()
+    for spec, entry in site.postfix.answering_entries(tables):
+        if spec.partition(":")[0] in EXACT:
+            # The table in front has answered: `postfix install` makes one, and leaves the site's as they are.
+            if entry.key in answered:
+                continue
+            answered.add(entry.key)
+        yield spec, entry
 
 
 def _is_missing(site: Site, route: Route) -> bool:
@@ -158,11 +191,12 @@ def _is_missing(site: Site, route: Route) -> bool:
     can_happen="Mail for mailboxes, or for a content filter, waits at a tripwire, or because there is no such"
     " transport,"
     " and is returned after maximal_queue_lifetime.",
-    remedy="Name internal: for mailbox servers; give a scanner a transport of its own (scan unix - - y - - smtp).",
+    remedy="Name internal:[host] for mailbox servers of yours; give a scanner a transport of its own: scan unix - - y -"
+    " - smtp, with -o smtp_fallback_relay=",
 )
 def local_route_leads_nowhere(site: Site) -> Iterator[str]:
     """Deliveries that stay inside do not use the transports smtp and relay."""
-    for named, route in (*_local_routes(site), *_filters(site)):
+    for named, route in (*local_routes(site), *filters(site)):
         if site.is_tripwire(route.transport) or _is_missing(site, route):
             yield named
 
@@ -171,11 +205,12 @@ def local_route_leads_nowhere(site: Site) -> Iterator[str]:
     Severity.ERROR,
     can_happen="Mail for mailboxes, or for users that are not known here, leaves undecided: by the default address of"
     " this machine, or by a pool that nothing has chosen.",
-    remedy="Name internal: for mailbox servers; relocated users get an alias, whose mail takes the hop.",
+    remedy="Name internal:[host] for mailbox servers of yours only; relocated users get an alias, whose mail takes the"
+    " hop.",
 )
 def local_route_round_the_hop(site: Site) -> Iterator[str]:
     """Deliveries to mailboxes name no pool, and no SMTP client but internal and those to this machine."""
-    for named, route in _local_routes(site):
+    for named, route in local_routes(site):
         if _is_client(site, route) and not is_on_this_machine(route.nexthop):
             yield named
 
@@ -204,7 +239,8 @@ def content_filter_round_the_decision(site: Site) -> Iterator[str]:
 def content_filter_on_another_host(site: Site) -> Iterator[str]:
     """content_filter leads to a scanner on this machine."""
     for named, route in _filters_in_front(site):
-        if route.nexthop and site.reaches_outside(route.transport) and not is_on_this_machine(route.nexthop):
+        is_client = site.reaches_outside(route.transport) or route.transport == INTERNAL
+        if route.nexthop and is_client and not is_on_this_machine(route.nexthop):
             yield named
 
 
@@ -212,7 +248,8 @@ def _is_client(site: Site, route: Route) -> bool:
     return site.reaches_outside(route.transport) or site.pool_of(route.transport) is not None
 
 
-def _local_routes(site: Site) -> Iterator[tuple[str, Route]]:
+def local_routes(site: Site) -> Iterator[tuple[str, Route]]:
+    """Yield the routes to mailboxes."""
     for parameter, command in _LOCAL_ROUTES.items():
         for label, value in site.postfix.wherever_set(parameter, command):
             yield f"{label} = {value}", route_of(value)
@@ -221,7 +258,8 @@ def _local_routes(site: Site) -> Iterator[tuple[str, Route]]:
             yield from _entries(site, label, tables)
 
 
-def _filters(site: Site) -> Iterator[tuple[str, Route]]:
+def filters(site: Site) -> Iterator[tuple[str, Route]]:
+    """Yield where content_filter leads."""
     for label, value in site.postfix.wherever_set("content_filter", *_SOURCES):
         yield f"{label} = {value}", route_of(value)
 
@@ -229,7 +267,7 @@ def _filters(site: Site) -> Iterator[tuple[str, Route]]:
 def _filters_in_front(site: Site) -> Iterator[tuple[str, Route]]:
     """Yield the content filters of the first pass; the express profile has none (express_with_routes)."""
     behind = {f"{one.label}: content_filter = {one.options.get('content_filter', '')}" for one in site.listeners}
-    for named, route in _filters(site) if site.is_hop else ():
+    for named, route in filters(site) if site.is_hop else ():
         if named not in behind:
             yield named, route
 
@@ -241,7 +279,7 @@ def _filters_in_front(site: Site) -> Iterator[tuple[str, Route]]:
 )
 def smarthost_not_followed(site: Site) -> Iterator[str]:
     """A tag replaces all routing, relayhost too; only default_filter_nexthop is followed."""
-    for label, relayhost in site.postfix.wherever_set("relayhost", _RESOLVER):
+    for label, relayhost in site.postfix.wherever_set("relayhost", RESOLVER):
         if relayhost and not site.postfix.value("default_filter_nexthop"):
             yield f"{label} = {relayhost}, and default_filter_nexthop is empty"
 
@@ -265,10 +303,11 @@ def smarthost_by_sender(site: Site) -> Iterator[str]:
 def probes_are_not_asked_outside(site: Site) -> Iterator[str]:
     """Address probes ask the destination, by a pool."""
     for parameter in _PROBE_ROUTES:
-        for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
-            transport = route_of(value).transport
-            is_right = site.pool_of(transport) is not None or (parameter == _PROBE_ROUTES[1] and transport == INTERNAL)
-            if not is_right and not site.reaches_outside(transport):
+        for label, value in site.postfix.wherever_set(parameter, RESOLVER):
+            route = route_of(value)
+            is_inside = parameter == _PROBE_ROUTES[1] and site.stays_inside(route)
+            is_right = site.pool_of(route.transport) is not None or is_inside
+            if not is_right and not site.reaches_outside(route.transport):
                 yield f"{label} = {value}"
 
 
@@ -276,7 +315,8 @@ def probes_are_not_asked_outside(site: Site) -> Iterator[str]:
     Severity.ERROR,
     can_happen="Address probes (reject_unverified_recipient, reject_unverified_sender) leave by the default address of"
     " this machine.",
-    remedy="Leave address_verify_* as they are in postfix-examples; name a pool or internal: where one has to differ.",
+    remedy="Leave address_verify_* as they are in postfix-examples; where one has to differ, name a pool, or"
+    " internal:[host] for a server of yours.",
 )
 def probe_leaves_by_no_pool(site: Site) -> Iterator[str]:
     """Address probes leave by pools only, or go to servers of our own."""
@@ -289,11 +329,11 @@ def _probes(site: Site) -> Iterator[tuple[str, Route]]:
     """Yield the routes of probes; those that only follow the routes of mail are reported as such."""
     for parameter in (*_PROBE_ROUTES, *_LOCAL_PROBE_ROUTES):
         followed = site.postfix.value(_LOCAL_PROBE_ROUTES.get(parameter, ""))
-        for label, value in site.postfix.wherever_set(parameter, _RESOLVER):
+        for label, value in site.postfix.wherever_set(parameter, RESOLVER):
             if value != followed:
                 yield f"{label} = {value}", route_of(value)
     for parameter, mail in PROBE_MAPS.items():
-        for label, tables in site.postfix.wherever_set(parameter, _RESOLVER):
+        for label, tables in site.postfix.wherever_set(parameter, RESOLVER):
             if tables != site.postfix.value(mail):
                 yield from _entries(site, label, tables)
 
@@ -309,21 +349,33 @@ def _probes(site: Site) -> Iterator[tuple[str, Route]]:
 def action_that_reroutes(site: Site) -> Iterator[str]:
     """The site's checks and access tables have no action that routes mail."""
     forbidden = ("FILTER", "REDIRECT") if site.is_hop else ("FILTER", "REDIRECT", "BCC", "HOLD")
+    for named, action, rest in _actions(site):
+        if action in forbidden and not (action == "FILTER" and _stays(site, rest)):
+            yield named
+
+
+def _actions(site: Site) -> Iterator[tuple[str, str, str]]:
+    """Yield the actions of the site's checks and access tables: in words, the action, and its text."""
     tags = {spec for _, tables in tagged(site) for spec in table_specs(tables)}
     for parameter, tables in checked_tables(site):
         for spec, entry in site.postfix.entries(tables):
-            if spec in tags:
-                continue
-            action, rest = action_of(entry.value)
-            if action in forbidden and not (action == "FILTER" and _stays(site, rest)):
-                yield f"{parameter}: {spec}: {entry.key} {action} {rest}".rstrip()
+            if spec not in tags:
+                action, rest = action_of(entry.value)
+                yield f"{parameter}: {spec}: {entry.key} {action} {rest}".rstrip(), action, rest
+
+
+def filter_actions(site: Site) -> Iterator[tuple[str, Route]]:
+    """Yield where FILTER actions of the site lead."""
+    return ((named, route_of(rest)) for named, action, rest in _actions(site) if action == "FILTER")
 
 
 def _stays(site: Site, destination: str) -> bool:
     """Tell whether a FILTER stays on this machine: pipe(8), discard, error, or a scanner at a loopback address."""
     route = route_of(destination)
     service = site.postfix.transport(route.transport)
-    return site.is_hop and service is not None and (service.command != "smtp" or is_on_this_machine(route.nexthop))
+    if not site.is_hop or service is None or site.is_tripwire(route.transport):
+        return False
+    return service.command != "smtp" or is_on_this_machine(route.nexthop)
 
 
 CHECK_PARAMETERS: Final = ("header_checks", "mime_header_checks", "nested_header_checks", "body_checks")
@@ -341,21 +393,21 @@ def checked_tables(site: Site) -> Iterator[tuple[str, str]]:
             if value and value not in seen:
                 seen.add(value)
                 yield parameter, value
-    for parameter in (*RESTRICTION_PARAMETERS, *_restriction_classes(site)):
+    for parameter in (*RESTRICTION_PARAMETERS, *restriction_classes(site)):
         for _, value in site.postfix.wherever_set(parameter, "smtpd"):
-            for table in _access_tables(value):
+            for table in access_tables(value):
                 if table not in seen:
                     seen.add(table)
                     yield parameter, table
 
 
-def _restriction_classes(site: Site) -> Iterator[str]:
+def restriction_classes(site: Site) -> Iterator[str]:
     """Yield the restriction lists to which the site gave names (smtpd_restriction_classes)."""
     for _, value in site.postfix.wherever_set("smtpd_restriction_classes", "smtpd"):
         yield from split_list(value)
 
 
-def _access_tables(restrictions: str) -> Iterator[str]:
+def access_tables(restrictions: str) -> Iterator[str]:
     """Yield the tables of a restriction list; without a check_..._access in front they are access tables too."""
     before = ""
     for word in split_list(restrictions):
@@ -380,4 +432,5 @@ ROUTE_CHECKS: Final[tuple[Check, ...]] = (
     probes_are_not_asked_outside,
     probe_leaves_by_no_pool,
     action_that_reroutes,
+    routes_out_of_date,
 )

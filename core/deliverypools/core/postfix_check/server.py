@@ -165,7 +165,7 @@ def rewritten_senders_lead_nowhere(site: Site) -> Iterator[str]:
     """Where senders are rewritten, Postfix asks for the way back."""
     if site.settings.forwarding.srs_domain is None:
         return
-    if not _srs_maps(site):
+    if not asks_for_srs(site):
         yield f"recipient_canonical_maps does not name {site.settings.socketmap.socket}"
     elif "envelope_recipient" not in site.postfix.words("recipient_canonical_classes"):
         yield "recipient_canonical_classes lacks envelope_recipient"
@@ -181,7 +181,7 @@ def every_recipient_is_asked_for(site: Site) -> Iterator[str]:
     """The socketmap is asked for SRS addresses, not for every recipient."""
     for word in site.postfix.words("recipient_canonical_maps"):
         spec = word.removeprefix("proxy:")
-        if spec.startswith("socketmap:") and _is_our_socketmap(site, spec):
+        if site.is_our_socketmap(spec):
             yield f"recipient_canonical_maps: {word}"
 
 
@@ -196,14 +196,9 @@ def short_domains_are_completed(site: Site) -> Iterator[str]:
         yield "append_dot_mydomain = yes"
 
 
-def _srs_maps(site: Site) -> list[str]:
-    specs = table_specs(site.postfix.value("recipient_canonical_maps"))
-    return [one for one in specs if one.startswith("socketmap:") and _is_our_socketmap(site, one)]
-
-
-def _is_our_socketmap(site: Site, spec: str) -> bool:
-    endpoint = spec.removeprefix("socketmap:").rpartition(":")[0]
-    return site.is_ours(endpoint, site.settings.socketmap.socket)
+def asks_for_srs(site: Site) -> bool:
+    """Tell whether Postfix asks our socketmap for the way back of rewritten senders."""
+    return any(map(site.is_our_socketmap, table_specs(site.postfix.value("recipient_canonical_maps"))))
 
 
 @check(

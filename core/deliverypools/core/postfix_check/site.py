@@ -50,6 +50,12 @@ class Site:
         """Return our milter as a parameter lists it."""
         return next((one for one in self.postfix.clients(parameter, service) if self.is_our_milter(one)), None)
 
+    def names_our_milter(self) -> bool:
+        """Tell whether any service of Postfix asks our milter."""
+        sources = [("smtpd_milters", one) for one in (None, *self.postfix.running("smtpd"))]
+        sources += [("non_smtpd_milters", one) for one in (None, *self.postfix.running("cleanup"))]
+        return any(self.our_milter(parameter, service) for parameter, service in sources)
+
     def our_policy_service(self, parameter: str, service: Service) -> tuple[int, Client] | None:
         """Return where among the restrictions our policy service is asked, and how it is named."""
         words = self.postfix.words(parameter, service)
@@ -58,6 +64,11 @@ class Site:
             if word == POLICY_CHECK and self.is_ours(client.endpoint, self.settings.policy.socket):
                 return index, client
         return None
+
+    def is_our_socketmap(self, spec: str) -> bool:
+        """Tell whether a table, `type:name`, is the socketmap of the settings."""
+        kind, _, name = spec.partition(":")
+        return kind == "socketmap" and self.is_ours(name.rpartition(":")[0], self.settings.socketmap.socket)
 
     # ---- services by their part
 
@@ -111,9 +122,10 @@ class Site:
 
     @property
     def pool_transports(self) -> Iterator[tuple[str, Service]]:
-        """Every pool's transports."""
+        """Every pool's transports, of those that qmgr(8) reaches."""
         for service in self.postfix.services:
-            if service.type == "unix" and (pool := self.pool_of(service.name)):
+            is_found = service.type == "unix" and self.postfix.transport(service.name) is not None
+            if is_found and (pool := self.pool_of(service.name)):
                 yield pool, service
 
     @property
@@ -130,6 +142,13 @@ class Site:
             return False
         return transport not in (HOP_CLIENT, INTERNAL) and not self.pool_of(transport)
 
+    def stays_inside(self, route: Route) -> bool:
+        """Tell whether a route leads to a server of ours: by `internal`, or by LMTP, which no stranger speaks."""
+        if route.transport == INTERNAL:
+            return True
+        service = self.postfix.transport(route.transport)
+        return service is not None and service.command == "lmtp" and bool(route.nexthop)
+
     def is_tripwire(self, transport: str) -> bool:
         """Tell whether mail for a transport waits at a tripwire."""
         service = self.postfix.transport(transport)
@@ -140,6 +159,11 @@ class Site:
         wanted = {one.name.replace("localhost", "127.0.0.1") for one in self.listeners}
         nexthop = route.nexthop.replace("[", "").replace("]", "").replace("localhost", "127.0.0.1")
         return route.transport == HOP_CLIENT and nexthop in wanted
+
+
+def is_set_up(site: Site) -> bool:
+    """Tell whether anything in the configuration is for Delivery Pools."""
+    return site.names_our_milter() or any(site.pool_transports)
 
 
 def _parts(path: str) -> list[str]:

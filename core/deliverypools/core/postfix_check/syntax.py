@@ -75,26 +75,64 @@ def route_of(value: str) -> Route:
     return Route(transport.strip(), nexthop.strip())
 
 
+def host_of(destination: str) -> str:
+    """Return the host of one destination: `[host]:port`, `host:port`, `host`, or LMTP's `inet:host:port`.
+
+    A literal IPv6 address without its `ipv6:`; in lower case.
+    """
+    where = destination.removeprefix("inet:")
+    if where.startswith("["):
+        host = where[1:].partition("]")[0]
+    else:
+        host = where.partition(":")[0] if where.count(":") == 1 else where
+    return host.lower().removeprefix("ipv6:")
+
+
 def table_specs(value: str) -> tuple[str, ...]:
     """Return the tables, `type:name`, of a list of tables; those inside braces, pipemap and unionmap too."""
     return tuple(_specs(value, MOST_NESTED))
 
 
 def _specs(value: str, levels: int) -> Iterator[str]:
-    for element in split_list(value):
-        if element.startswith("{"):
-            if levels and element.endswith("}"):
-                yield from _specs(without_braces(element), levels - 1)
-            continue
-        kind, colon, name = element.partition(":")
-        if not colon:
-            continue
-        while kind == "proxy":
-            kind, _, name = name.partition(":")
+    for kind, name in _tables(value, levels):
         if kind in ("pipemap", "unionmap") and levels:
             yield from _specs(without_braces(name), levels - 1)
         else:
             yield f"{kind}:{name}"
+
+
+def answering_tables(value: str) -> tuple[tuple[str, str], ...]:
+    """Return the tables whose answers are those of a list: each as messages name it, and its `type:name`.
+
+    A pipemap answers what its last table says to what the others have made of the key.
+    """
+    return tuple(_answering(value, MOST_NESTED))
+
+
+def _answering(value: str, levels: int) -> Iterator[tuple[str, str]]:
+    for kind, name in _tables(value, levels):
+        spec = f"{kind}:{name}"
+        if kind == "pipemap" and levels:
+            *_, last = split_list(without_braces(name)) or ("",)
+            yield from ((spec, one) for _, one in _answering(last, levels - 1))
+        elif kind == "unionmap" and levels:
+            yield from _answering(without_braces(name), levels - 1)
+        else:
+            yield spec, spec
+
+
+def _tables(value: str, levels: int) -> Iterator[tuple[str, str]]:
+    """Yield type and name of each table of a list, those inside braces too."""
+    for element in split_list(value):
+        if element.startswith("{"):
+            if levels and element.endswith("}"):
+                yield from _tables(without_braces(element), levels - 1)
+            continue
+        kind, colon, name = element.partition(":")
+        while kind == "proxy":
+            kind, _, name = name.partition(":")
+        if colon:
+            yield kind, name
 
 
 FILE: Final = "file"

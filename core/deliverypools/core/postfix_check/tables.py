@@ -5,30 +5,50 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from deliverypools.core.decisions import REFUSED_CONTENT_TAG, REFUSED_TAG
+from deliverypools.core.pool_transports import all_transports
 from deliverypools.core.postfix_check.checks import Check, Severity, check
 from deliverypools.core.postfix_check.configuration import Entry, Table, Unread
+from deliverypools.core.postfix_check.internal import relay_domain_tables
 from deliverypools.core.postfix_check.pools import OUR_BODY_LINES
 from deliverypools.core.postfix_check.routes import LOCAL_MAPS, PROBE_MAPS, checked_tables
 from deliverypools.core.postfix_check.server import DOMAIN_PARAMETERS
 from deliverypools.core.postfix_check.site import Site
 from deliverypools.core.postfix_check.syntax import file_specs, table_specs
-from deliverypools.core.postfix_check.tags import UNKNOWN_POOL, tag
+from deliverypools.core.postfix_check.tags import UNKNOWN_POOL, probe_tags, tag
 
+_OF_INTERNAL: Final = ("internal_takes_mail_outside", "internal_server_is_not_ours")
 _OF_TRANSPORT_MAPS: Final = (
     "transport_map_round_the_hop",
     "transport_map_to_this_machine",
     "transport_map_leads_nowhere",
     "transport_map_names_a_pool",
+    "routes_out_of_date",
+    *_OF_INTERNAL,
 )
 _LISTED: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
     ("trivial-rewrite", ("transport_maps",), _OF_TRANSPORT_MAPS),
     ("trivial-rewrite", tuple(PROBE_MAPS), ("probe_leaves_by_no_pool",)),
+    ("trivial-rewrite", ("sender_dependent_default_transport_maps",), ("transport_by_sender",)),
     ("trivial-rewrite", DOMAIN_PARAMETERS, ("domain_not_accepted",)),
-    ("local", LOCAL_MAPS, ("local_route_round_the_hop", "local_route_leads_nowhere")),
-    ("smtpd", ("smtpd_milter_maps",), ("milter_switched_off_for_clients",)),
+    (
+        "local",
+        LOCAL_MAPS,
+        ("local_route_round_the_hop", "local_route_leads_nowhere", "internal_server_is_not_ours"),
+    ),
+    (
+        "smtpd",
+        ("smtpd_milter_maps",),
+        (
+            "milter_switched_off_for_clients",
+            "milter_does_not_tempfail",
+            "milter_protocol_too_old",
+            "milter_socket_and_chroot",
+        ),
+    ),
 )
 """The program that looks into a table, the parameters, and the checks that need what they list."""
 _FILES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -37,7 +57,12 @@ _FILES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _OF_ACTIONS: Final = ("action_that_reroutes",)
 _ASKED_FOR_TAGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "milter_header_checks": ("tag_without_its_transport", "last_tag_rule_missing", "refused_tag_missing"),
+    "milter_header_checks": (
+        "tag_without_its_transport",
+        "probe_rules_missing",
+        "last_tag_rule_missing",
+        "refused_tag_missing",
+    ),
     "header_checks": ("clients_choose_the_pool", "requeue_loses_the_pool"),
 }
 _ASKED_FOR_REMOVAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -57,6 +82,7 @@ def tables_to_list(site: Site) -> dict[str, set[str]]:
     for parameter, checks in _FILES.items():
         for _, value in site.postfix.wherever_set(parameter, "trivial-rewrite"):
             _note(wanted, file_specs(value), checks)
+    _note(wanted, relay_domain_tables(site), _OF_INTERNAL)
     for _, tables in checked_tables(site):
         _note(wanted, table_specs(tables), _OF_ACTIONS)
     return wanted
@@ -64,7 +90,9 @@ def tables_to_list(site: Site) -> dict[str, set[str]]:
 
 def tables_to_ask(site: Site) -> dict[str, tuple[tuple[str, ...], set[str]]]:
     """Return the tables that are asked something: by `type:name`, the keys, and the checks that need the answers."""
-    tags = tuple(tag(pool) for pool in (*site.settings.pools, REFUSED_TAG, REFUSED_CONTENT_TAG, UNKNOWN_POOL))
+    transports = (one.tag for one in all_transports(site.settings.pools))
+    probes = (name for name, _ in probe_tags(site))
+    tags = tuple(map(tag, (*transports, *probes, REFUSED_TAG, REFUSED_CONTENT_TAG, UNKNOWN_POOL)))
     asked: dict[str, tuple[tuple[str, ...], set[str]]] = {}
     for command, keys, parameters in (
         ("cleanup", tags, _ASKED_FOR_TAGS),
@@ -163,7 +191,8 @@ def pattern_entries(text: str, kind: str) -> Iterator[Entry]:
     for line in _logical_lines(text):
         pattern = line.lstrip(_NEGATIONS)
         if not _IF.match(pattern):
-            yield _network_rule(pattern) if kind == "cidr" else _pattern_rule(pattern)
+            rule = _network_rule(pattern) if kind == "cidr" else _pattern_rule(pattern)
+            yield replace(rule, is_negated="!" in line[: len(line) - len(pattern)])
 
 
 _NEGATIONS: Final = f"!{string.whitespace}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from deliverypools.core.decisions import REFUSED_CONTENT_TAG, REFUSED_TAG
+from deliverypools.core.fast_path import CLEANUP
+from deliverypools.core.pool_transports import PREFIX, PoolTransport, all_transports
 from deliverypools.core.postfix_check.checks import Check, Severity, check
 from deliverypools.core.postfix_check.configuration import Service
 from deliverypools.core.postfix_check.site import Site
 from deliverypools.core.postfix_check.syntax import action_of, route_of
+from deliverypools.core.probe import Probe
 
 UNKNOWN_POOL: Final = "no-such-pool"
 """No pool of anybody's: the last rule has to answer."""
@@ -24,29 +27,58 @@ def tag(pool: str) -> str:
     Severity.ERROR,
     can_happen="Mail of this pool leaves by another pool's address, or waits, or is held. A FILTER without a colon is"
     ' ignored ("bad FILTER command" in the log): such mail leaves by the fail-safe.',
-    remedy="One rule a pool in tag_checks: /^X-Delivery-Pool:[[:space:]]*<pool>[[:space:]]*$/ FILTER pool-<pool>:",
+    remedy="One rule a transport in tag_checks: /^X-Delivery-Pool:[[:space:]]*<pool>[[:space:]]*$/ FILTER pool-<pool>:"
+    " (a second address: <pool>[[:space:]]+2 and pool-<pool>-2).",
 )
 def tag_without_its_transport(site: Site) -> Iterator[str]:
-    """The tag of every pool becomes FILTER to a transport of this pool."""
+    """The tag of every pool, and of each of its further addresses, becomes FILTER to a transport of this pool."""
     for label, tables in tagged(site):
-        for pool in site.settings.pools:
-            answer = site.postfix.answer(tables, tag(pool))
-            if problem := _problem(site, pool, answer):
-                yield f"{label}: {tag(pool)}: {answer or 'no answer'}: {problem}"
+        for one in all_transports(site.settings.pools):
+            answer = site.postfix.answer(tables, tag(one.tag))
+            if problem := _problem(site, one, answer):
+                yield f"{label}: {tag(one.tag)}: {answer or 'no answer'}: {problem}"
 
 
-def _problem(site: Site, pool: str, answer: str) -> str:
+def _problem(site: Site, wanted: PoolTransport, answer: str) -> str:
     action, destination = action_of(answer)
     transport = route_of(destination).transport
     if action != "FILTER":
         return "FILTER is expected"
     if ":" not in destination:
         return "the colon after the transport is missing"
-    if site.pool_of(transport) != pool:
+    if site.pool_of(transport) != wanted.pool:
         return "that is no transport of this pool"
-    if site.postfix.transport(transport) is None:
-        return "there is no such transport in master.cf"
-    return ""
+    if why := site.postfix.why_missing(transport):
+        return why
+    is_first = wanted.number > 1 and transport == f"{PREFIX}{wanted.pool}"
+    return f"{wanted.name} is expected" if is_first and site.postfix.transport(wanted.name) else ""
+
+
+PROBE_HOSTS: Final[Mapping[int, str]] = {4: "[127.0.0.1]", 6: "[::1]"}
+_PROBE_PORT: Final = 25
+
+
+def probe_tags(site: Site) -> Iterator[tuple[str, str]]:
+    """Yield the tags of the probes of `check --live`, with the destination that each has to have."""
+    for one in all_transports(site.settings.pools):
+        for family, host in PROBE_HOSTS.items():
+            probe = Probe(transport_tag=one.tag, family=family, port=_PROBE_PORT, message_id="")
+            yield probe.tag, f"{one.name}:{host}:{_PROBE_PORT}"
+
+
+@check(
+    Severity.WARNING,
+    can_happen="`delivery-pools check --live` cannot send its probes by this transport: they are held, and the address"
+    " that receivers see is not proved.",
+    remedy="Take the rules with probe-4 and probe-6 from postfix-examples, for each transport of the pools.",
+)
+def probe_rules_missing(site: Site) -> Iterator[str]:
+    """The tags of probes lead to a port of this machine, by the transport that they name."""
+    rules = list(tagged(site))
+    for name, wanted in probe_tags(site) if rules else ():
+        answers = [site.postfix.answer(tables, tag(name)) for _, tables in rules]
+        if not any(action_of(answer) == ("FILTER", wanted) for answer in answers):
+            yield f"{tag(name)}: {answers[0] or 'no answer'}; FILTER {wanted} is expected"
 
 
 @check(
@@ -122,14 +154,15 @@ def _chosen_by_clients(site: Site, cleanup: Service) -> Iterator[str]:
     Severity.ERROR,
     can_happen="In the first pass, where nothing is decided, a tag of another milter would choose the pool for local"
     " recipients too: they bounce.",
-    remedy="milter_header_checks with the rules for the tag on cleanup-egress only.",
+    remedy="milter_header_checks with the rules for the tag on cleanup-egress and cleanup-fast only.",
 )
 def tag_chosen_before_the_hop(site: Site) -> Iterator[str]:
-    """In the hop profile, no tag chooses a transport in the first pass."""
+    """In the hop profile, no tag chooses a transport in the first pass, but for that of the fast path."""
     if not site.is_hop:
         return
-    behind_the_hop = {one.name for one in _deciding(site)}
-    used = (site.postfix.cleanup_of(one) for one in (*site.doors, *site.postfix.running("pickup", "bounce")))
+    behind_the_hop = {cleanup.name for one in site.listeners if (cleanup := site.postfix.cleanup_of(one))}
+    doors = [one for one in site.doors if site.postfix.value("cleanup_service_name", one) != CLEANUP]
+    used = (site.postfix.cleanup_of(one) for one in (*doors, *site.postfix.running("pickup", "bounce")))
     for name, cleanup in {one.name: one for one in used if one}.items():
         if name in behind_the_hop:
             yield f"{cleanup.label} is used in the first pass, and by the listener of the hop"
@@ -156,14 +189,14 @@ def requeue_loses_the_pool(site: Site) -> Iterator[str]:
         if cleanup is None:
             continue
         tables = site.postfix.value("header_checks", cleanup)
-        for pool in () if site.postfix.is_unknown(tables) else site.settings.pools:
-            answer = site.postfix.answer(tables, tag(pool))
-            if _problem(site, pool, answer):
-                yield f"{cleanup.label}: header_checks: {tag(pool)}: {answer or 'no answer'}"
+        for one in () if site.postfix.is_unknown(tables) else all_transports(site.settings.pools):
+            answer = site.postfix.answer(tables, tag(one.tag))
+            if _problem(site, one, answer):
+                yield f"{cleanup.label}: header_checks: {tag(one.tag)}: {answer or 'no answer'}"
 
 
 def _deciding(site: Site) -> Iterator[Service]:
-    """Yield the cleanup services behind the decision."""
+    """Yield the cleanup services behind the decision; that of the fast path has its own checks."""
     doors = site.listeners if site.is_hop else (*site.doors, *site.postfix.running("pickup", "bounce"))
     seen: set[str] = set()
     for door in doors:
@@ -175,7 +208,8 @@ def _deciding(site: Site) -> Iterator[Service]:
 
 def tagged(site: Site) -> Iterator[tuple[str, str]]:
     """Yield the tables that look at the tag, with a label."""
-    for service in _deciding(site):
+    fast = [one for one in site.postfix.running("cleanup") if site.is_hop and one.name == CLEANUP]
+    for service in (*_deciding(site), *fast):
         tables = site.postfix.value("milter_header_checks", service)
         if tables and not site.postfix.is_unknown(tables):
             yield f"{service.label}: milter_header_checks", tables
@@ -184,6 +218,7 @@ def tagged(site: Site) -> Iterator[tuple[str, str]]:
 TAG_CHECKS: Final[tuple[Check, ...]] = (
     tag_not_looked_at,
     tag_without_its_transport,
+    probe_rules_missing,
     last_tag_rule_missing,
     refused_tag_missing,
     clients_choose_the_pool,

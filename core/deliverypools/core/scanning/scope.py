@@ -29,14 +29,14 @@ def size_limit_of(scanner: Scanner, settings: Settings) -> int:
 
 def to_be_asked(scanners: Sequence[Scanner], facts: MessageFacts, settings: Settings) -> tuple[Scanner, ...]:
     """Return which of these scanners are asked about a message, by whom it is from, whom it is for, and its size."""
-    if reason_to_leave_out(facts, settings):
+    if not scanners or reason_to_leave_out(facts, settings):
         return ()
     return tuple(scanner for scanner in scanners if facts.size_bytes <= size_limit_of(scanner, settings))
 
 
 def too_large_for(scanners: Sequence[Scanner], facts: MessageFacts, settings: Settings) -> tuple[str, ...]:
     """Return, for each of these scanners that would be asked about a message if it were smaller, why it is not."""
-    if reason_to_leave_out(facts, settings):
+    if not scanners or reason_to_leave_out(facts, settings):
         return ()
     limits = {scanner: size_limit_of(scanner, settings) for scanner in scanners}
     return tuple(

@@ -15,6 +15,8 @@ from deliverypools.core.settings.bounces import Bounces
 from deliverypools.core.settings.checks import findings_across_keys
 from deliverypools.core.settings.combinations import keys_with_less_effect
 from deliverypools.core.settings.errors import SettingsError, findings_of, located
+from deliverypools.core.settings.metrics import Metrics
+from deliverypools.core.settings.sender_index import SenderIndex
 from deliverypools.core.settings.spam import Spam, SpamCeilings, SpamSkip
 from deliverypools.core.settings.tables import (
     DEFAULT_POLICY,
@@ -63,6 +65,7 @@ __all__ = [
     "Forwarding",
     "InetSocket",
     "Limits",
+    "Metrics",
     "Milter",
     "NamedSender",
     "Nameserver",
@@ -128,16 +131,25 @@ class Settings(Table):
         example='"hop"',
     )
     fast_path: Literal["auto", "off"] = setting(
-        "Whether mail with external recipients only may skip the hop (profile `hop`). This version has no fast path:"
-        " all mail takes the hop.",
+        "Whether mail of users and trusted clients with external recipients only may skip the hop (profile `hop`):"
+        " `auto` where `delivery-pools check` has proved that nothing in Postfix is against it (docs/fast-path.md), or"
+        " `off`.",
         default="auto",
         example='"off"',
     )
+    fast_path_milters: tuple[str, ...] = setting(
+        "Milters of yours in front of ours that only add header fields or refuse mail, as main.cf names them in"
+        " `smtpd_milters`. With any other milter there is no fast path: what it changes of sender and recipients is not"
+        " told to ours. Usual signers and verifiers are such (opendkim, opendmarc), and rspamd without rules that add"
+        " recipients or put mail on hold.",
+        default=(),
+        example='["inet:127.0.0.1:8891", "local:opendkim/opendkim.sock"]',
+    )
     shadow: StrictBool = setting(
         "Decide and record, but let all mail leave by `normal`: to watch before you switch. No sender is rewritten and"
-        " no forward refused, whatever the log says would be. Restrictions that are in force already stay in force"
-        " (release them first); limits make no new ones. No bounce is dropped, refused or tagged: the log says what"
-        " would be.",
+        " no forward refused, whatever the log says would be. Nothing is refused, held, dropped or kept waiting because"
+        " of us: the log says what would be. Restrictions that are in force are not enforced meanwhile; limits make no"
+        " new ones.",
         default=False,
         example="true",
     )
@@ -161,7 +173,13 @@ class Settings(Table):
     forwarding: Forwarding = Field(default_factory=Forwarding)
     bounces: Bounces = Field(default_factory=Bounces)
     alerts: Alerts = Field(default_factory=Alerts)
+    metrics: Metrics = Field(default_factory=Metrics)
     pins: tuple[Pin, ...] = setting("Pins.", default=(), example="[]")
+
+    @cached_property
+    def pins_by_sender(self) -> SenderIndex[Pin]:
+        """The pins, by whom they name."""
+        return SenderIndex(self.pins)
 
     @property
     def state_path(self) -> str | None:

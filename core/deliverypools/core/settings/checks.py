@@ -15,6 +15,7 @@ from deliverypools.core.addresses import normalise_domain
 from deliverypools.core.dns_lists import DnsList
 from deliverypools.core.settings.dns_list_value import dns_list
 from deliverypools.core.settings.errors import Finding, did_you_mean, key_text, table_header
+from deliverypools.core.settings.metrics import OFF, is_loopback, metrics_address
 from deliverypools.core.settings.scan_values import OTHER_OUTCOMES, score, score_name, service_of_url, service_text
 from deliverypools.core.settings.spam import SpamSkip
 from deliverypools.core.settings.tables import (
@@ -70,6 +71,7 @@ def findings_across_keys(document: dict[str, Any]) -> list[Finding]:
         *_scores(document),
         *_pools_named_like_outcomes(document),
         *_skipped(document),
+        *_metrics(document),
     ]
 
 
@@ -168,6 +170,12 @@ def _lifetimes(document: dict[str, Any]) -> Iterator[Finding]:
             f'ticket_lifetime ("{texts["ticket_lifetime"]}") must be longer than undecided_after'
             f' ("{texts["undecided_after"]}"): a ticket has to outlive the waiting',
         )
+    kept = _parsed(duration_seconds, milter.get("decision_log_lifetime", ""))
+    if kept is not None and ticket_lifetime is not None and kept < ticket_lifetime:
+        yield Finding(
+            ("milter", "decision_log_lifetime"),
+            f'must be at least ticket_lifetime ("{texts["ticket_lifetime"]}"): queued mail is found by its row',
+        )
 
 
 def _sockets(document: dict[str, Any]) -> Iterator[Finding]:
@@ -179,6 +187,17 @@ def _sockets(document: dict[str, Any]) -> Iterator[Finding]:
         if owner != name:
             at = name if "socket" in written else owner
             yield Finding((at, "socket"), f"is the socket of both {owner} and {name}; give each its own")
+
+
+def _metrics(document: dict[str, Any]) -> Iterator[Finding]:
+    written = _table(document.get("metrics"))
+    listen = _parsed(metrics_address, written.get("listen", OFF))
+    if listen and not is_loopback(listen.address) and not written.get("allow"):
+        yield Finding(
+            ("metrics", "listen"),
+            "can be reached from other hosts; name those that may ask, for example"
+            ' allow = ["192.0.2.9"], or write a loopback address, for example "127.0.0.1:9641"',
+        )
 
 
 def _outbound_policies(document: dict[str, Any]) -> Iterator[Finding]:

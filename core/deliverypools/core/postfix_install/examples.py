@@ -1,12 +1,13 @@
-"""The files of postfix-examples/, laid over a site's files as their README.md tells an operator to."""
+"""The files of postfix-examples/ as data: the single source of every line that is added to a site's configuration."""
+
+from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
-_HERE = Path(__file__).parent
-_COMMENT_OR_EMPTY = re.compile(r"\s*(#.*)?$")
+_COMMENT_OR_EMPTY: Final = re.compile(r"\s*(#.*)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,29 +17,22 @@ class Example:
     main: Mapping[str, str]
     master: Mapping[tuple[str, str], str]
     maps: Mapping[str, str]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """The comment above each parameter of main.cf, in one line."""
 
 
-def example_directory(profile: str) -> Path:
-    """Return where the example `profile` ("hop" or "express") is: in a wheel, or in the repository.
-
-    Raises:
-        FileNotFoundError: it is in neither place.
-
-    """
-    candidates = (_HERE / "postfix-examples" / profile, _HERE.parents[2] / "postfix-examples" / profile)
-    for directory in candidates:
-        if (directory / "main.cf").is_file():
-            return directory
-    raise FileNotFoundError(f"no Postfix example {profile!r} in {' or '.join(str(path.parent) for path in candidates)}")
+def parse_example(main: str, master: str, maps: Mapping[str, str]) -> Example:
+    """Return the example that is made of these files."""
+    return Example(parse_main(main), parse_master(master), dict(maps), _comments(main))
 
 
-def load_example(profile: str, substitute: Callable[[str], str]) -> Example:
-    """Read one example; `substitute` turns its addresses into the ones of this lab."""
-    directory = example_directory(profile)
+def substituted(example: Example, substitute: Callable[[str], str]) -> Example:
+    """Return an example with other addresses in main.cf and master.cf."""
     return Example(
-        parse_main(substitute((directory / "main.cf").read_text())),
-        parse_master(substitute((directory / "master.cf").read_text())),
-        {path.name: path.read_text() for path in (directory / "delivery-pools").iterdir()},
+        {name: substitute(value) for name, value in example.main.items()},
+        {key: substitute(line) for key, line in example.master.items()},
+        example.maps,
+        example.reasons,
     )
 
 
@@ -81,3 +75,19 @@ def render_main(parameters: Mapping[str, str]) -> str:
 def render_master(services: Mapping[tuple[str, str], str]) -> str:
     """Return a master.cf."""
     return "\n".join(services.values()) + "\n"
+
+
+def _comments(text: str) -> dict[str, str]:
+    """Return for each parameter of a main.cf the comment above it; an empty line ends a comment."""
+    return dict(_commented(text))
+
+
+def _commented(text: str) -> Iterator[tuple[str, str]]:
+    comment: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            comment.append(line.lstrip("# -"))
+        elif not line.strip():
+            comment = []
+        elif not line[0].isspace():
+            yield line.partition("=")[0].strip(), " ".join(comment)

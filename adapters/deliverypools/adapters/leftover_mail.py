@@ -1,0 +1,157 @@
+"""Queued mail that is ours: its queue file names a pool, or it has a header of ours. By postcat(1)."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+from deliverypools.adapters.postfix_commands import PostfixError
+from deliverypools.adapters.postfix_queue import PostfixQueue
+from deliverypools.core.requeue import QueuedMessage
+
+_AT_ONCE: Final = 200
+_MOST_SECONDS: Final = 600.0
+_LONGEST_LINE: Final = 1 << 16
+_FILE: Final = re.compile(rb"\*\*\* ENVELOPE RECORDS (?:.*/)?(\w+) \*\*\*")
+_FILTER: Final = re.compile(rb"content_filter: ([^:\s]+):")
+_HEADER: Final = re.compile(rb"X-Delivery-Pool(?:-Ticket)?:", re.IGNORECASE)
+_NULL_SENDER: Final = re.compile(rb"sender: *$")
+_CLIENT: Final = re.compile(rb"named_attribute: log_client_address=")
+"""smtpd(8) notes from where a message came; bounce(8) does not."""
+_GONE: Final = "No such file or directory"
+_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class QueueFiles:
+    """Looks into the queue files of one instance, many in each call."""
+
+    def __init__(self, config_directory: Path, transports: Collection[str], since: float = math.inf) -> None:
+        """Name the instance, and the transports that are ours.
+
+        What arrived later than `since`, seconds since the epoch, cannot have our headers: there they are a stranger's.
+        """
+        self._directory = config_directory
+        self._transports = frozenset(transports)
+        self._since = since
+
+    def ours(self, queue: PostfixQueue) -> list[QueuedMessage]:
+        """Return the queued messages that need what we have put into the configuration.
+
+        Raises:
+            QueueError: the queue cannot be listed.
+            PostfixError: its files cannot be read.
+        """
+        messages = {message.queue_id: message for message in queue.messages()}
+        earlier = {queue_id for queue_id, message in messages.items() if message.arrived_at <= self._since}
+        ours, notices = self._by_headers(list(messages), earlier, queue)
+        # Notices that Postfix has made since return the message they are about, with our headers, in their body.
+        ours |= {queue_id for queue_id in notices - ours if self._returns_ours(queue_id)}
+        return [message for queue_id, message in messages.items() if queue_id in ours]
+
+    def named(self, queue: PostfixQueue) -> set[str]:
+        """Return which of the transports a queue file names.
+
+        Raises:
+            QueueError: the queue cannot be listed.
+            PostfixError: its files cannot be read.
+        """
+        return set().union(*self._named_by(queue).values())
+
+    def undecided(self, queue: PostfixQueue) -> int:
+        """Return how many queued messages name none of the transports: no pass has led them to one.
+
+        Raises:
+            QueueError: the queue cannot be listed.
+            PostfixError: its files cannot be read.
+        """
+        return sum(not names for names in self._named_by(queue).values())
+
+    def with_header(self, queue: PostfixQueue) -> set[str]:
+        """Return the queue ids of the messages that have a header like ours, whoever wrote it.
+
+        Raises:
+            QueueError: the queue cannot be listed.
+            PostfixError: its files cannot be read.
+        """
+        queue_ids = [message.queue_id for message in queue.messages()]
+        return {queue_id for queue_id, line in self._lines("-eh", queue_ids, queue) if _HEADER.match(line)}
+
+    def _named_by(self, queue: PostfixQueue) -> dict[str, set[str]]:
+        """Return, by queue id, which of the transports each message names; messages that have gone are left out."""
+        named: dict[str, set[str]] = {}
+        for queue_id, line in self._lines("-e", [message.queue_id for message in queue.messages()], queue):
+            names = named.setdefault(queue_id, set())
+            if (transport := _transport(line)) in self._transports:
+                names.add(str(transport))
+        return named
+
+    def _by_headers(self, queue_ids: list[str], earlier: set[str], queue: PostfixQueue) -> tuple[set[str], set[str]]:
+        """Return which files are ours by envelope and header, and which are notices that may return one of ours."""
+        ours: set[str] = set()
+        null_sender: set[str] = set()
+        from_clients: set[str] = set()
+        for queue_id, line in self._lines("-eh", queue_ids, queue):
+            if _transport(line) in self._transports or (queue_id in earlier and _HEADER.match(line)):
+                ours.add(queue_id)
+            elif _NULL_SENDER.match(line):
+                null_sender.add(queue_id)
+            elif _CLIENT.match(line):
+                from_clients.add(queue_id)
+        return ours, null_sender - (from_clients - earlier)
+
+    def _lines(self, what: str, queue_ids: list[str], queue: PostfixQueue) -> Iterator[tuple[str, bytes]]:
+        """Yield what postcat prints of these files, each line with the queue id; files that have gone are left out."""
+        remaining = queue_ids
+        while remaining:
+            some, remaining = remaining[:_AT_ONCE], remaining[_AT_ONCE:]
+            seen: list[str] = []
+            for line in self._postcat(what, some):
+                if found := _FILE.match(line):
+                    seen.append(found[1].decode())
+                elif seen:
+                    yield seen[-1], line
+            if len(seen) < len(some):
+                # postcat stops at a file that has gone since, after a pause of a second: on with those that are there.
+                there = {message.queue_id for message in queue.messages()}
+                remaining = [one for one in some[len(seen) + 1 :] + remaining if one in there]
+
+    def _returns_ours(self, queue_id: str) -> bool:
+        # A call for each: what a body says could be taken for the beginning of the next file.
+        return any(_HEADER.match(line) for line in self._postcat("-b", [queue_id]))
+
+    def _postcat(self, what: str, queue_ids: list[str]) -> Iterator[bytes]:
+        environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}", "LC_ALL": "C"}
+        command = ["postcat", "-c", str(self._directory), what, "-q", *queue_ids]
+        with tempfile.TemporaryFile() as complaints:
+            try:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=environment
+                )
+            except OSError as error:
+                raise PostfixError(f"postcat: {error.strerror}; is Postfix installed here?") from None
+            deadline = threading.Timer(_MOST_SECONDS, process.kill)
+            deadline.start()
+            try:
+                while process.stdout and (line := process.stdout.readline(_LONGEST_LINE)):
+                    yield line
+                status = process.wait()
+            finally:
+                deadline.cancel()
+                process.kill()
+                process.communicate()
+            complaints.seek(0)
+            said = complaints.read(10_000).decode(errors="replace").strip()
+        if status != 0 and not said.endswith(_GONE):
+            raise PostfixError(f"{said or f'postcat: exit status {status}'}; run this as root")
+
+
+def _transport(line: bytes) -> str | None:
+    found = _FILTER.match(line)
+    return found[1].decode(errors="replace") if found else None

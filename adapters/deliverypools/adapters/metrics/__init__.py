@@ -1,0 +1,1 @@
+"""Metrics: what is measured, how it is gathered from all processes, and how Prometheus reads it."""

@@ -1,0 +1,1 @@
+"""What only the machine itself, its DNS and its daemons can show: pure functions of facts gathered at the edge."""
