@@ -5,9 +5,14 @@ import contextlib
 import pytest
 from asking import InventedClient, callers, processes
 from invented import InventedClock
+from resolving import ZONES
+from scripted_dns import Script
 from stores import RedisServer, RedisStore, SQLiteStore
 
+from deliverypools.adapters.resolver import Resolver
 from deliverypools.core.scanning.answers import Scanner
+from deliverypools.core.settings.tables import Dns
+from deliverypools.lab.dns_server import DnsServer
 
 
 @pytest.fixture
@@ -80,3 +85,40 @@ def threads(scanner_clients):
     """Threads that ask scanners."""
     with callers(scanner_clients) as executor:
         yield executor
+
+
+@pytest.fixture
+def script():
+    """Make DNS servers that answer as told; without answers, never."""
+    with contextlib.ExitStack() as stack:
+
+        def make(answers=lambda _wire, _send: None):
+            made = Script(answers)
+            stack.callback(made.stop)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def nameserver():
+    """A DNS server with the zones that the tests of the resolver ask about."""
+    nameserver = DnsServer(ZONES)
+    nameserver.start("127.0.0.1", 0)
+    yield nameserver
+    nameserver.stop()
+
+
+@pytest.fixture
+def make_resolver(nameserver, clock):
+    """Make resolvers that know nothing yet."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*nameservers, **dns):
+            nameservers = [f"{host}:{port}" for host, port in nameservers or [nameserver.address]]
+            options = {"timeout_seconds": 5.0, "servfail_cache_seconds": 30, "nameservers": nameservers} | dns
+            made = Resolver(Dns(**options), clock=clock)
+            stack.callback(made.close)
+            return made
+
+        yield make

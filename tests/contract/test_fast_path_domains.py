@@ -1,8 +1,8 @@
 """For which domains an alias is no reason against the fast path: those whose recipients take the hop in any case."""
 
 import pytest
+from fast_path_sites import main, reasons, site, with_files
 from postfix_files import Change
-from test_fast_path_conditions import main, reasons, site, with_files
 
 from deliverypools.core.postfix_check.fast_path import kept_tables, watched_tables
 

@@ -9,7 +9,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
-from scripted_dns import Script, response
+from scripted_dns import response
 
 from deliverypools.adapters import resolver as resolver_module
 from deliverypools.adapters.resolver import DnsUnavailable, Resolver
@@ -41,18 +41,6 @@ class Late:
         # Not what is asked as soon as the first of them has come.
         for wire, send in tuple(self._kept):
             send(response(wire, **changes))
-
-
-@pytest.fixture
-def script():
-    with contextlib.ExitStack() as stack:
-
-        def make(answers=lambda _wire, _send: None):
-            made = Script(answers)
-            stack.callback(made.stop)
-            return made
-
-        yield make
 
 
 @pytest.fixture

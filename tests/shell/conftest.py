@@ -43,6 +43,11 @@ def start():
 
 
 @pytest.fixture
+def policy(make_site, start):
+    return start("policy", make_site())
+
+
+@pytest.fixture
 def launch():
     """Launch a daemon without waiting until it serves; it ends with the test."""
     with contextlib.ExitStack() as stack:

@@ -12,8 +12,8 @@ import threading
 import pytest
 from daemons import Daemon, Site
 from mail import Mail, connected, received
+from policy_client import ANSWER, Client
 from prometheus_client.parser import text_string_to_metric_families as families
-from test_policy_server import ANSWER, Client
 
 from deliverypools.core.facts import Ingress
 from deliverypools.core.restrictions import Restriction

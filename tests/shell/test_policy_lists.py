@@ -4,7 +4,7 @@ import select
 import signal
 
 import pytest
-from test_policy_server import ANSWER, Client, request
+from policy_client import ANSWER, Client, request
 
 from deliverypools.core.dns_lists import query_name
 from deliverypools.core.settings.values import client_ip

@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 
 import pytest
-from test_settings import FIRST_LINE_AFTER_POOLS, errors_below, settings
+from written_settings import FIRST_LINE_AFTER_POOLS, errors_below, settings
 
 from deliverypools.core.dns_lists import DnsList, parse_code
 

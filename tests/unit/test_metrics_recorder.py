@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_settings import settings
+from written_settings import settings
 
 from deliverypools.adapters.metrics import definitions, measure
 from deliverypools.adapters.metrics.definitions import (

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_settings import POOLS, TOP, errors, settings
+from written_settings import POOLS, TOP, errors, settings
 
 from deliverypools.adapters.settings_file import (
     DEFAULT_PATH,

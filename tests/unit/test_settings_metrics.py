@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from test_settings import errors_below, settings
+from written_settings import errors_below, settings
 
 from deliverypools.adapters.settings_file import keep_until_restart
 

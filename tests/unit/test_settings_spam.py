@@ -1,7 +1,7 @@
 """The settings of `[spam]`: scanners, scores, what is skipped; and what is less than it says because of other keys."""
 
 import pytest
-from test_settings import FIRST_LINE_AFTER_POOLS, errors_below, settings
+from written_settings import FIRST_LINE_AFTER_POOLS, errors_below, settings
 
 from deliverypools.core.settings import SpamSkip
 
