@@ -146,6 +146,9 @@ DOWN = "Connection refused"
 PRIVATE = {name: {"addresses": [f"10.0.0.{HOSTS[name]}"], "helo": helo} for name, helo in HELO.items()}
 BROKEN = {
     "postfix_not_running": with_facts(postfix_runs=False),
+    "log_can_stand_still": replace(
+        with_facts(most_datagrams=10), site=Site(postfix(maillog_file="/var/log/mail.log"), SETTINGS)
+    ),
     "pool_address_not_here": with_facts(bind_problems=FACTS.bind_problems | {FIRST: "Cannot assign requested address"}),
     "addresses_can_be_invented": with_facts(binds_anything=frozenset({6})),
     "pool_address_is_private": with_settings(pools=PRIVATE),
@@ -229,6 +232,13 @@ class TestAddresses:
         names = {ipaddress.ip_address("10.0.0.10"): DnsAnswer()}
         found = examine_host(replace(host, dns=replace(DNS, names=names)))
         assert {one.check for one in found} == {"pool_address_is_private"}
+
+
+class TestLog:
+    @pytest.mark.parametrize(("file", "most"), [("", 10), ("/var/log/mail.log", 512), ("/var/log/mail.log", None)])
+    def test_that_goes_on(self, file, most):
+        site = Site(postfix(maillog_file=file), SETTINGS)
+        assert examine_host(replace(with_facts(most_datagrams=most), site=site)) == ()
 
 
 class TestPorts:

@@ -34,6 +34,7 @@ from deliverypools.core.settings.values import IpAddress
 DAEMON_USER: Final = "delivery-pools"
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NONLOCAL_BIND: Final = "/proc/sys/net/ipv{family}/ip_nonlocal_bind"
+_DATAGRAMS: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 _OUTSIDE: Final = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
 """Documentation addresses (RFC 5737, RFC 3849): routed as any other, and nobody's. Nothing is sent there."""
 _DISCARD_PORT: Final = 9
@@ -51,6 +52,7 @@ def host_facts(host: Host, settings_file: Path) -> HostFacts:
         postfix_user=_identity(owner) if owner else None,
         files=tuple(_files(settings, settings_file)),
         postfix_runs=_postfix_runs(host.site),
+        most_datagrams=_most_datagrams(),
         listening=listeners_at(listener_ports(host.site)),
     )
 
@@ -153,6 +155,14 @@ def _postfix_runs(site: Site | None) -> bool | None:
         return None
     except (OSError, ValueError):
         return False
+
+
+def _most_datagrams() -> int | None:
+    """Return how many datagrams wait at most at a Unix socket of this network namespace (unix(7))."""
+    try:
+        return int(_DATAGRAMS.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _identity(name: str) -> Identity | None:

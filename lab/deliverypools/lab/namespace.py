@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 IPV4_ADDRESSES = (
     "192.0.2.1",  # the mail server itself
@@ -32,6 +33,7 @@ EGRESS_LISTENER = ("127.0.0.1", 10027)
 
 _CLONE_NEWNET = 0x40000000
 _SUBSTITUTES = (("192.0.2.", "127.2.2."), ("198.51.100.", "127.51.100."), ("203.0.113.", "127.113.113."))
+_MOST_DATAGRAMS = Path("/proc/sys/net/unix/max_dgram_qlen")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -116,6 +118,7 @@ def _make_namespace() -> int:
                 code = ctypes.get_errno()
                 outcome.append(OSError(code, f"unshare(CLONE_NEWNET): {os.strerror(code)}"))
                 return
+            _let_datagrams_wait()
             outcome.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
             outcome.append(error)
@@ -126,6 +129,15 @@ def _make_namespace() -> int:
     if isinstance(outcome[0], OSError):
         raise outcome[0]
     return outcome[0]
+
+
+def _let_datagrams_wait() -> None:
+    """Let as many lines wait for postlogd(8) as systemd does: with the kernel's 10 a reload can stand still for good.
+
+    master(8) waits then to log something, and would have to start the postlogd that takes it.
+    """
+    with contextlib.suppress(OSError):  # read-only in some containers
+        _MOST_DATAGRAMS.write_text("512", encoding="ascii")
 
 
 def _set_namespace(namespace_fd: int) -> None:

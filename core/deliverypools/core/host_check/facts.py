@@ -132,6 +132,8 @@ class HostFacts:
     files: tuple[FileFacts, ...] = ()
     postfix_runs: bool | None = None
     """None: it cannot be told."""
+    most_datagrams: int | None = None
+    """How many datagrams may wait at a Unix socket that is made now; None where that cannot be told."""
     listening: Mapping[int, int] = field(default_factory=dict)
     """How many sockets listen at the ports of the hop's listeners."""
 
