@@ -228,6 +228,20 @@ def test_an_upgrade_restarts_both_and_keeps_settings_keys_and_state(copy: FreshD
         assert [booted.ask(daemon, "MainPID") for daemon in DAEMONS] == before
 
 
+def test_removed_and_installed_again_the_audit_is_as_the_administrator_had_it(copy: FreshDebian):
+    timer = "delivery-pools-audit.timer"
+    write_settings(copy)
+    with copy.booted([f"{address}/32" for address in ADDRESSES.values()]) as booted:
+        for wanted in (("disabled", "inactive"), ("enabled", "active")):
+            if wanted[0] == "enabled":
+                booted.run("systemctl", "enable", "--now", timer)
+            booted.run("apt-get", "remove", "--yes", "delivery-pools")
+            assert booted.ask(timer, "LoadState") != "loaded"
+            booted.run("apt-get", "install", "--yes", "/root/package.deb")
+            assert (booted.ask(timer, "UnitFileState"), booted.ask(timer, "ActiveState")) == wanted
+            assert states(booted) == ["active", "active"]
+
+
 def test_purge_leaves_nothing_but_the_user_and_never_touches_postfix(copy: FreshDebian, installed: Installed):
     write_settings(copy)
     with copy.booted([f"{address}/32" for address in ADDRESSES.values()]) as booted:
