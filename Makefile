@@ -13,11 +13,14 @@ deb_packages = binutils python3-dev python3-venv
 # Options for pytest: make test PYTEST_ARGS="-k ticket"
 PYTEST_ARGS ?=
 install_tests = tests/e2e/test_postfix_*.py tests/e2e/test_two_instances.py tests/e2e/test_profile_change.py tests/e2e/test_planned_routes.py tests/e2e/test_fast_path_*.py
+failure_tests = tests/e2e/test_failures*.py tests/e2e/test_scanner*.py tests/e2e/test_soak.py
+# What has a target of its own: `make test` stays short.
+of_others = $(foreach file,$(install_tests) $(failure_tests) tests/e2e/test_package*.py,--ignore-glob '$(file)')
 pytest = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-24s %s\n", $$1, $$2 }'
 
 .PHONY: prepare
 prepare:  ## install what is missing: Debian packages, .venv (PYTHON=... names the interpreter)
@@ -38,8 +41,12 @@ types: prepare
 
 # No other target after pytest: its closing line is the last one.
 .PHONY: test
-test: lint types  ## style, types, all tests but those of test-install and test-deb; root, for those with a real Postfix (PYTEST_ARGS="...")
-	$(pytest) $(foreach file,$(install_tests) tests/e2e/test_package*.py,--ignore-glob '$(file)') $(PYTEST_ARGS)
+test: lint types  ## style, types, all tests but those of the targets below; root, for those with a real Postfix (PYTEST_ARGS="...")
+	$(pytest) $(of_others) $(PYTEST_ARGS)
+
+.PHONY: test-failures
+test-failures: prepare  ## daemons, stores, DNS, scanners and Postfix itself fail, each in its ways; root, 5 minutes
+	$(pytest) $(wildcard $(failure_tests)) $(PYTEST_ARGS)
 
 .PHONY: test-install
 test-install: prepare  ## changes of a running Postfix: install and uninstall under load and interrupted, proofs of the fast path; root, 12 minutes
