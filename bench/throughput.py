@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 import throughput_scaling
-from throughput_peers import DKIM, RATE_LIMIT, RSPAMD
+from throughput_peers import DKIM, IDLE, IDLE_BOTH, RATE_LIMIT, RSPAMD
 from throughput_report import Figures, as_json, closing_line, machine, table
 from throughput_subjects import EXPRESS, HOP, Builder, Subject, end_in_order
 
@@ -98,7 +98,7 @@ def _subjects(builder: Builder, only: Sequence[str] | None) -> list[Subject]:
         "fast path + policy": partial(builder.ours, HOP, policy=True, fast=True),
         "hop": partial(builder.ours, HOP, policy=False),
         "hop + policy": partial(builder.ours, HOP, policy=True),
-        **{peer.name: partial(builder.bare, peer) for peer in (RSPAMD, DKIM, RATE_LIMIT)},
+        **{peer.name: partial(builder.bare, peer) for peer in (RSPAMD, DKIM, RATE_LIMIT, IDLE, IDLE_BOTH)},
     }
     wanted = [make for name, make in makers.items() if not only or any(part in name for part in only)]
     return [builder.bare(), *(make() for make in wanted)]

@@ -11,6 +11,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Final
 
 from deliverypools.lab.daemons import Daemon
 from deliverypools.lab.lab import Lab
+from idle_daemons import ASKED
 from smtp_receiver import Sink
 
 USER: Final = "postfix"
@@ -187,6 +189,28 @@ def _has_counted_in_sqlite(lab: Lab, sink: Sink) -> bool:
         return bool(connection.execute("SELECT COUNT(*) FROM mail_count").fetchone()[0])
 
 
+# ---- what decides nothing, in Python: the floor of whatever is made of pymilter and asyncio.
+
+_MILTER, _POLICY = "idle-milter", "idle-policy"
+
+
+def _idle_milter(lab: Lab, folder: Path) -> Sequence[Daemon]:
+    return [_idle(lab, folder, _MILTER, "milter")]
+
+
+def _idle_both(lab: Lab, folder: Path) -> Sequence[Daemon]:
+    return [*_idle_milter(lab, folder), _idle(lab, folder, _POLICY, "policy")]
+
+
+def _idle(lab: Lab, folder: Path, name: str, kind: str) -> Daemon:
+    program = Path(__file__).with_name("idle_daemons.py")
+    return _daemon(lab, folder, name, [sys.executable, str(program), kind, str(_socket(folder, name))])
+
+
+def _were_asked(*names: str) -> Callable[[Lab, Sink], bool]:
+    return lambda lab, _: all(ASKED in (lab.directory / "log" / f"{name}.log").read_text() for name in names)
+
+
 RSPAMD: Final = Peer("rspamd-lean", {"smtpd_milters": _unix("rspamd")}, _rspamd, _has_counted_in_redis)
 DKIM: Final = Peer(
     "opendkim+opendmarc", {"smtpd_milters": f"{_unix('opendkim')}, {_unix('opendmarc')}"}, _dkim, _has_signed
@@ -196,4 +220,13 @@ RATE_LIMIT: Final = Peer(
     {"smtpd_sender_restrictions": f"check_policy_service {_unix('policyd')}"},
     _rate_limit,
     _has_counted_in_sqlite,
+)
+_IDLE_MILTER: Final = {"smtpd_milters": _unix(_MILTER)}
+_ASKS: Final = f"check_policy_service {_unix(_POLICY)}"
+IDLE: Final = Peer("idle pymilter", _IDLE_MILTER, _idle_milter, _were_asked(_MILTER))
+IDLE_BOTH: Final = Peer(
+    "idle pymilter + policy",
+    {**_IDLE_MILTER, "smtpd_sender_restrictions": _ASKS, "smtpd_end_of_data_restrictions": _ASKS},
+    _idle_both,
+    _were_asked(_MILTER, _POLICY),
 )
