@@ -209,7 +209,7 @@ class PoolMilter(Milter.Base):
             return Milter.CONTINUE
         if self._collector is None:
             return Milter.CONTINUE
-        is_outside = is_certainly_outside(
+        is_outside = self._has_proof and is_certainly_outside(
             strip_brackets(recipient),
             transport=transport,
             nexthop=nexthop,
@@ -218,8 +218,7 @@ class PoolMilter(Milter.Base):
             settings=self.services.settings,
         )
         self._collector.add_recipient(recipient, parameters, is_outside=is_outside)
-        may_decide = self._decides or self._may_be_fast
-        if self._look_up is None and may_decide and self._collector.envelope_sender:
+        if self._look_up is None and self._collector.envelope_sender and (self._decides or self._may_be_fast):
             # Not before a recipient was accepted: strangers must not make us look up whatever they say in MAIL FROM.
             sender = original_sender(self._collector.envelope_sender, self.services.rewriter)
             self._look_up = self.services.sender_domains.start(domain_of(sender))
@@ -290,10 +289,15 @@ class PoolMilter(Milter.Base):
         return self._is_egress or self.services.settings.profile == "express"
 
     @property
+    def _has_proof(self) -> bool:
+        """Whether there was a proof for the fast path when the client connected."""
+        return self._connection is not None and self._connection.proof_seen is not None
+
+    @property
     def _may_be_fast(self) -> bool:
         """Whether the message may be decided in the first pass, as far as its recipients tell."""
-        connection, collector = self._connection, self._collector
-        if connection is None or collector is None or connection.proof_seen is None:
+        collector = self._collector
+        if collector is None or not self._has_proof:
             return False
         return collector.has_only_outside_recipients and not self._is_from_outside(collector.sasl_username)
 

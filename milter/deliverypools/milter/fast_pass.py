@@ -59,11 +59,12 @@ def fast_pass(
     # While the state cannot be written there is no decision to be had, and the client waits for each try.
     if origin is None or origin.over_limit.answer is Answer.UNKNOWN or account_restricted is None:
         return None
-    if _belongs_to_the_hop(message) or not may_be_fast(connection, services):
-        return None
-    if why_it_takes_the_hop(
+    if _belongs_to_the_hop(message) or why_it_takes_the_hop(
         origin.ingress, message.envelope_sender, services.settings, only_outside=message.has_only_outside_recipients
     ):
+        return None
+    # Last, as it looks at every file that Postfix reads.
+    if not may_be_fast(connection, services):
         return None
     facts = facts_of(
         message,
