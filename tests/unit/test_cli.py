@@ -280,7 +280,7 @@ class TestSrsSecrets:
     def test_rotate_of_secrets_that_are_not_set_up(self, run, config):
         answer = run("keys", "rotate", "--only", "srs", "--config", config)
         assert (answer.status, answer.out) == (1, "")
-        assert answer.err.startswith("forwarding.srs_secret_file is not set; name the file")
+        assert f"{config}: forwarding.srs_secret_file is not set; name the file" in answer.err
 
     def test_one_broken_file_does_not_keep_the_other_from_rotation(self, run, srs_config, tmp_path):
         (tmp_path / "ticket.keys").write_text("nonsense\n", encoding="ascii")

@@ -281,7 +281,7 @@ class TestStateThatFails:
     def test_a_file_that_is_no_database(self, run, config, tmp_path):
         (tmp_path / "state.db").write_bytes(b"mail " * 1000)
         answer = run("usage", "alice", "--config", config)
-        told = f"{tmp_path}/state.db: file is not a database; {self.SETTING}, or move the file away"
+        told = f"{tmp_path}/state.db: file is not a database; {self.SETTING}, or stop both daemons, move"
         assert (answer.status, told in answer.err) == (1, True)
 
     def test_a_folder_in_its_place(self, run, config, tmp_path):

@@ -145,4 +145,4 @@ def test_the_state_cannot_be_read(run, config, state, tmp_path):
     answer = run("dropped", "list", "--config", config)
     assert (answer.status, answer.out) == (1, "")
     assert "the state cannot be read or written: " in answer.err
-    assert "move the file away" in answer.err
+    assert "move the file away with its -wal and -shm" in answer.err

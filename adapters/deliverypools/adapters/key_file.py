@@ -32,6 +32,7 @@ def _key(line: str) -> bytes:
         Fernet(line.strip())
     except ValueError:
         raise ValueError(
-            "not a key; a key is 32 bytes in URL-safe base64, made by: delivery-pools keys rotate"
+            "not a key (32 bytes in URL-safe base64): delete this line; if no key is left, `delivery-pools keys"
+            " rotate` makes one"
         ) from None
     return line.strip().encode()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from deliverypools.adapters.key_file import rotate_keys
 from deliverypools.adapters.key_lines import KeyFileError
+from deliverypools.adapters.settings_file import settings_path
 from deliverypools.adapters.srs_secrets import rotate_srs_secrets
 from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import Subparsers, add_config, read_settings
@@ -40,7 +41,12 @@ def _rotate(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     secret_file = settings.forwarding.srs_secret_file
     if options.only == "srs" and secret_file is None:
-        print("forwarding.srs_secret_file is not set; name the file that is to hold the secrets", file=sys.stderr)
+        path, _ = settings_path(options.config, os.environ)
+        print(
+            f"{path}: forwarding.srs_secret_file is not set; name the file for the secrets in [forwarding]:"
+            ' srs_secret_file = "/etc/delivery-pools/srs.secrets"',
+            file=sys.stderr,
+        )
         return FAILED
     if secret_file is not None and os.path.realpath(secret_file) == os.path.realpath(settings.ticket_key_file):
         print(f"{secret_file}: is the ticket_key_file; give the secrets of SRS a file of their own", file=sys.stderr)

@@ -30,10 +30,10 @@ from deliverypools.core.settings import Settings
 
 _LONGEST: Final = 300
 """Characters of a value that are shown; the rest is in the files that `render` writes."""
-_BY_HAND: Final = Remark(
-    severity=Severity.ERROR,
-    text="this configuration holds lines of Delivery Pools that `postfix install` has not written",
-    remedy='Take them out first: "Undo" in postfix-examples/hop/README.md; then install anew.',
+_BY_HAND: Final = (
+    "this Postfix was configured for Delivery Pools by hand ({line}). Go on by hand, with what"
+    ' `delivery-pools check` names; or take our lines out ("Undo" in postfix-examples/{profile}/README.md), and run'
+    " this again"
 )
 
 
@@ -71,11 +71,14 @@ def propose(editor: PostfixEditor, settings: Settings) -> Proposal:
     """Return what an install would do. Nothing but copies is written.
 
     Raises:
-        PostfixError: the configuration cannot be read, or postconf refuses a change.
+        PostfixError: the configuration cannot be read, postconf refuses a change, or there are lines of ours that
+            no install has written.
     """
     original = editor.original()
     live = editor.live()
     before = live.written()
+    if editor.manifest() is None and (line := _made_by_hand(original.stage.written())):
+        raise PostfixError(f"{editor.instance.directory}: {_BY_HAND.format(line=line, profile=settings.profile)}")
     try:
         of_site = read_original(str(original.stage.directory), settings)
         of_site = replace(
@@ -100,7 +103,7 @@ def propose(editor: PostfixEditor, settings: Settings) -> Proposal:
         changes=changes_between(before, planned.written()),
         before=before,
         files=tuple(name for name, text in sorted(plan.files.items()) if now.get(name) != text),
-        remarks=tuple(_remarks(editor, original, plan)),
+        remarks=tuple(_remarks(original, plan)),
         findings=tuple(
             # Of what is planned: this very command cannot be its remedy.
             replace(one, found=planned.in_live_words(one.found), remedy=one.remedy.removeprefix(BY_INSTALL))
@@ -110,17 +113,17 @@ def propose(editor: PostfixEditor, settings: Settings) -> Proposal:
     )
 
 
-def _remarks(editor: PostfixEditor, original: OriginalStage, plan: Plan) -> Iterator[Remark]:
-    if editor.manifest() is None and _was_made_by_hand(original.stage.written()):
-        yield _BY_HAND
+def _remarks(original: OriginalStage, plan: Plan) -> Iterator[Remark]:
     yield from plan.remarks
     for text in original.warnings:
         yield Remark(severity=Severity.WARNING, text=text, remedy="See whether that is meant.")
 
 
-def _was_made_by_hand(written: Written) -> bool:
-    has_parameters = any(name.startswith("delivery_pools_") for name in written.parameters)
-    return has_parameters or any(name.startswith("pool-") or name == "egress" for name, _ in written.services)
+def _made_by_hand(written: Written) -> str:
+    """Return a parameter or a service of ours, "" if there is none."""
+    ours = [name for name in written.parameters if name.startswith("delivery_pools_")]
+    services = ["/".join(key) for key in written.services if key[0].startswith("pool-") or key[0] == "egress"]
+    return next(iter((*ours, *services)), "")
 
 
 def _of_live(plan: Plan, stage: Stage) -> Plan:

@@ -16,7 +16,7 @@ from deliverypools.core.settings import Settings
 
 _SETTING: Final = "correct `state` in the settings"
 _TRY_AGAIN: Final = "try again"
-_OTHER_FILE: Final = f"{_SETTING}, or move the file away: the daemons make a new one"
+_OTHER_FILE: Final = f"{_SETTING}, or stop both daemons, move the file away with its -wal and -shm, and start them"
 _REMEDIES: Final = {
     sqlite3.SQLITE_BUSY: _TRY_AGAIN,
     sqlite3.SQLITE_LOCKED: _TRY_AGAIN,

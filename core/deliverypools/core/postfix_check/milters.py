@@ -104,8 +104,8 @@ def milter_protocol_too_old(site: Site) -> Iterator[str]:
 @check(
     Severity.ERROR,
     can_happen='Postfix does not find the socket: "No such file or directory" in the log, and all mail waits.',
-    remedy="Write the path relative to queue_directory (unix:delivery-pools/milter.sock): that is the same inside and"
-    " outside the chroot.",
+    remedy="In main.cf and master.cf, write the path relative to queue_directory (unix:delivery-pools/milter.sock):"
+    " that is the same inside and outside the chroot. In the settings it stays absolute.",
 )
 def milter_socket_and_chroot(site: Site) -> Iterator[str]:
     """A socket with an absolute path is another file for a chrooted service."""

@@ -34,7 +34,8 @@ def out_of_reach(site: Site, service: Service, endpoint: str, socket: str) -> st
     Severity.WARNING,
     can_happen="The policy service is never asked, as if it were down: restricted accounts are refused only at the end"
     " of the message, and limits hold only roughly.",
-    remedy="Write the path relative to queue_directory: unix:delivery-pools/policy.sock.",
+    remedy="Write the path relative to queue_directory: unix:delivery-pools/policy.sock."
+    " In the settings it stays absolute.",
 )
 def policy_socket_and_chroot(site: Site) -> Iterator[str]:
     """The policy service's socket has no absolute path where smtpd(8) runs chrooted."""
@@ -51,7 +52,8 @@ def policy_socket_and_chroot(site: Site) -> Iterator[str]:
     Severity.ERROR,
     can_happen="Bounces to rewritten senders (SRS) are refused for now (451), again and again: the original senders"
     " never learn of them.",
-    remedy="Write the path relative to queue_directory: socketmap:unix:delivery-pools/socketmap.sock:srs.",
+    remedy="Write the path relative to queue_directory: socketmap:unix:delivery-pools/socketmap.sock:srs."
+    " In the settings it stays absolute.",
 )
 def socketmap_socket_and_chroot(site: Site) -> Iterator[str]:
     """The socketmap's socket has no absolute path where smtpd(8), cleanup(8) or proxymap(8) runs chrooted."""
