@@ -252,7 +252,10 @@ FAILURES: Final[tuple[Failure, ...]] = (
         broken="The file is deleted, and the milter restarted. (A milter that runs has its keys in memory and goes "
         "on.)",
         seen="The milter does not start, exit 78, and names the file; then as with a milter that is stopped.",
-        mend="Restore the file. Without a copy: `delivery-pools keys rotate`, then as below.",
+        mend="Restore the file. Without a copy: `delivery-pools keys rotate`; then `systemctl start` both daemons if "
+        "they are down (exit status 78: systemd does not try again), else `systemctl reload`. Mail queued before that "
+        "has no pool yet is undecided, and leaves by high-risk after `milter.undecided_after`. Several hosts: copy the "
+        "file to the others.",
         stops=_MILTER_AWAY,
     ),
     Failure(

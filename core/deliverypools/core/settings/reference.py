@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,6 +28,10 @@ The file is checked as a whole before anything starts. Every mistake is reported
 what would be right`, all of them at once, and the program ends with exit status 78. A key that is not listed here is a
 mistake. At start, the daemons log the settings in effect, one line each, and warn about those that this version does
 nothing with yet.
+
+`systemctl reload` of both daemons (SIGHUP) puts changed settings in effect; a file with a mistake changes nothing.
+These need a restart of both: `state`, `milter.socket`, `policy.socket`, `socketmap.socket`, `[metrics]`, and
+`forwarding.srs_domain` where there was none. After a reload their old values stay, and the journal says so.
 
 Times are a number and a unit: `s`, `m`, `h` or `d`. Domains may be written with or without international characters,
 in any case. `NAME` stands for a name of your choice.
@@ -65,11 +69,21 @@ def _keys(table: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
 
 def _row(key: str, field: FieldInfo) -> str:
     notes = notes_of(field)
-    purpose = (field.description or "") + (
-        f" **Not {later} by this version.**" if (later := notes.get("later")) else ""
+    purpose = (
+        (field.description or "")
+        + _choices(field)
+        + (f" **Not {later} by this version.**" if (later := notes.get("later")) else "")
     )
     example = f"`{key.replace('NAME', _example_name(field))} = {notes['example']}`"
     return f"| `{key}` | {purpose} | {_default(field)} | {example} |"
+
+
+def _choices(field: FieldInfo) -> str:
+    """Return the words that a key may have; "" where its description names all of them, or it may have others."""
+    if get_origin(field.annotation) is not Literal:
+        return ""
+    words = [f"`{word}`" for word in get_args(field.annotation)]
+    return "" if all(word in (field.description or "") for word in words) else f" One of {', '.join(words)}."
 
 
 def _example_name(field: FieldInfo) -> str:
