@@ -5,11 +5,12 @@ import pathlib
 import sqlite3
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from invented import START, dropped_notice, held, ndr_event, record, reserve, restriction, tally
 
-from deliverypools.adapters import log_times
+from deliverypools.adapters import log_times, sqlite_checkpoints
 from deliverypools.adapters.sqlite_state import SQLiteState
 from deliverypools.adapters.state import StateUnavailable, open_state
 from deliverypools.core.facts import Answer, Finding
@@ -365,3 +366,61 @@ class TestLocking:
                 reserve(state, "4Q2", tally(3))
             other.execute("DROP TRIGGER full")
         assert held(state) == 3
+
+
+class TestCheckpoints:
+    @pytest.fixture(autouse=True)
+    def _often(self, monkeypatch):
+        monkeypatch.setattr(sqlite_checkpoints, "_EVERY_CHANGES", 1)
+
+    @pytest.fixture
+    def threads(self, monkeypatch):
+        """Which threads were asked for; none can be started until `can_start`."""
+        threads = SimpleNamespace(asked_for=[], can_start=False)
+        start_thread = threading.Thread.start
+
+        def start(thread):
+            threads.asked_for.append(thread.name)
+            if not threads.can_start:
+                raise RuntimeError("can't start new thread")
+            start_thread(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        return threads
+
+    @pytest.fixture
+    def opened_state(self, state):
+        state.restrictions()
+        return state
+
+    def test_without_a_thread_what_was_committed_is_committed(self, opened_state, threads):
+        assert opened_state.commit("4Q1", tally(1)) == (0,)
+        assert threads.asked_for == ["checkpoint"]
+        assert held(opened_state) == 1
+
+    def test_the_next_commit_tries_again(self, opened_state, threads):
+        for _ in range(3):
+            opened_state.count(tally(1))
+        assert threads.asked_for == ["checkpoint"] * 3
+        threads.can_start = True
+        for _ in range(3):
+            opened_state.count(tally(1))
+        assert threads.asked_for == ["checkpoint"] * 4, "one has begun: that is enough for a while"
+
+    @pytest.mark.usefixtures("threads")
+    def test_a_file_is_closed_whose_checkpoint_never_began(self, opened_state):
+        opened_state.count(tally(1))
+        opened_state.close()
+        assert held(opened_state) == 1
+
+    def test_an_error_that_nobody_has_thought_of_is_not_taken_for_one_before_the_commit(
+        self, opened_state, monkeypatch
+    ):
+        def breaks(_checkpoints, _connection):
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_checkpoints.Checkpoints, "after_commit", breaks)
+            with pytest.raises(MemoryError):
+                opened_state.count(tally(1))
+        assert held(opened_state) == 1

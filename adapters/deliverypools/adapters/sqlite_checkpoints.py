@@ -35,16 +35,17 @@ class Checkpoints:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")
 
     def after_commit(self, connection: sqlite3.Connection) -> None:
-        """Begin a checkpoint if enough was written since the last one."""
+        """Begin a checkpoint if enough was written since the last one; never raises because that cannot be done."""
         if connection.total_changes - self._changes < _EVERY_CHANGES or (self._thread and self._thread.is_alive()):
             return
         now = time.monotonic()
         if now - self._begun_at < _EVERY_SECONDS:
             return
-        self._begun_at = now
-        self._changes = connection.total_changes
-        self._thread = threading.Thread(target=_checkpoint, args=(self._path,), name="checkpoint", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=_checkpoint, args=(self._path,), name="checkpoint", daemon=True)
+        # Where there are too many threads, the next commit tries again; the log only becomes longer meanwhile.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread, self._begun_at, self._changes = thread, now, connection.total_changes
 
     def close(self) -> None:
         """Wait for a checkpoint in progress: it is only a moment."""

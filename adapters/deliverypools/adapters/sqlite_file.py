@@ -1,7 +1,7 @@
 """A SQLite file (WAL) that several processes and threads share: transactions, and what happens when the file fails.
 
-Whatever goes wrong with the file raises `StateUnavailable` within about two seconds; the next call tries again from the
-beginning.
+Whatever goes wrong with the file raises `StateUnavailable` within about four seconds: two for the other threads of the
+process, and two for other processes. The next call tries again from the beginning.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Read without waiting for writers: one statement sees one moment, and that is all that readers need.
+        """Read without waiting for other processes that write; threads of this one take turns.
+
+        One statement sees one moment, and that is all that readers need.
 
         Raises:
             StateUnavailable: it cannot be read.
@@ -99,8 +101,6 @@ class SQLiteFile:
         try:
             yield connection
             connection.execute("COMMIT")
-            if self._checkpoints is not None:
-                self._checkpoints.after_commit(connection)
         except sqlite3.Error as error:
             # A connection that failed is given up: the file may have been replaced or repaired by the next call.
             self.close()
@@ -110,6 +110,9 @@ class SQLiteFile:
             raise
         finally:
             self._depth = 0
+        # Not before: from here on nothing can be taken back, and nothing that fails is to look as if it had been.
+        if self._checkpoints is not None:
+            self._checkpoints.after_commit(connection)
 
     def _current_connection(self) -> sqlite3.Connection:
         """Return the connection to the file that is at the path now: in one that was replaced we would count alone."""

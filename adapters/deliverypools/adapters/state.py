@@ -2,7 +2,7 @@
 
 `open_state` opens the store that the settings name: one SQLite file, or a Redis server. Both keep this contract
 (tests/contract/test_state.py). Every call is one step: whoever else calls at the same time comes before it or after it.
-Every method raises `StateUnavailable`, within about two seconds, when the store cannot be read or written; nothing was
+Every method raises `StateUnavailable`, within about four seconds, when the store cannot be read or written; nothing was
 changed then, and the next call tries again from the beginning.
 """
 

@@ -55,19 +55,23 @@ def account_behind(origin: Origin, services: Services) -> Account | None:
 def count_at_acceptance(charge: Charge, queue_id: str, services: Services) -> Counted:
     """Count a message that is accepted now, in the place of what the policy service reserved.
 
-    A message that gets its account restricted is refused, and so not counted.
+    A message that gets its account restricted is refused, and so not counted. Where the answer is UNKNOWN it was not
+    counted either, and what may be reserved for it is to be given back before it is: `count_once`.
     """
     found = limits_for(charge, services.settings)
+    restricts = any(limit.action in limits.RESTRICTING for limit in found)
+    # What is committed cannot be given back, so there it is judged before, and only then.
+    counted = reserve(charge, queue_id, services) if restricts else None
+    if counted and counted.restriction:
+        give_back(queue_id, services)
+        return counted
+    if counted and counted.over_limit.answer is Answer.UNKNOWN:
+        return counted
     try:
-        if any(limit.action in limits.RESTRICTING for limit in found):
-            counted = reserve(charge, queue_id, services)
-            if counted.restriction:
-                services.state.cancel(queue_id)
-                return counted
         used = services.state.commit(queue_id, tally_of(charge, found))
     except StateUnavailable as error:
         return _not_counted(queue_id, error)
-    return _judged(charge, found, used, queue_id, services)
+    return counted or _judged(charge, found, used, queue_id, services)
 
 
 def reserve(charge: Charge, queue_id: str, services: Services) -> Counted:
@@ -97,10 +101,16 @@ def give_back(queue_id: str, services: Services) -> None:
         _logger.error("%s: its reservation lapses by itself: %s", printable(queue_id), error)
 
 
-def count_once(charge: Charge, name: str, queue_id: str, services: Services) -> Counted:
-    """Count a message that was not counted when it was accepted, once for all its passes (`name`)."""
+def count_once(charge: Charge, name: str, queue_id: str, services: Services, *, reserved_under: str = "") -> Counted:
+    """Count a message that was not counted when it was accepted, once for all its passes (`name`).
+
+    What the policy service has reserved for it (`reserved_under`, a queue id) may still stand, and is given back first.
+    That does nothing to what was committed; another message that has got the queue id since is counted by its commit.
+    """
     found = limits_for(charge, services.settings)
     try:
+        if reserved_under:
+            services.state.cancel(reserved_under)
         used = services.state.count_once(name, tally_of(charge, found))
     except StateUnavailable as error:
         return _not_counted(queue_id, error)

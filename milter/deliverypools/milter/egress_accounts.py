@@ -71,7 +71,9 @@ def with_count(
     account = account_behind(origin, services)
     if account and origin.over_limit.answer in (Answer.NOT_ASKED, Answer.UNKNOWN):
         charge = Charge(account, ticket.internal_count, ticket.recipient_count - ticket.internal_count)
-        counted = count_once(charge, ticket.ticket_id, message.queue_id, services)
+        # UNKNOWN: it could not be counted at acceptance, but perhaps reserved.
+        reserved_under = ticket.first_queue_id if origin.over_limit.answer is Answer.UNKNOWN else ""
+        counted = count_once(charge, ticket.ticket_id, message.queue_id, services, reserved_under=reserved_under)
         origin, held = dataclasses.replace(origin, over_limit=counted.over_limit), counted.held
     if sent_on.mailbox and origin.envelope_sender and origin.over_limit.answer is Answer.NO:
         counted = _count_forward(account_name(sent_on.mailbox), origin, ticket, message, services)

@@ -7,6 +7,8 @@ import dataclasses
 import logging
 from collections.abc import Callable
 
+from deliverypools.adapters.metrics.definitions import EXCEPTIONS
+from deliverypools.adapters.metrics.measure import add
 from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
@@ -134,17 +136,7 @@ def first_pass(
         if charged.verdict is not None:
             return charged.verdict
         new = make_ticket(message, charged.origin, services, results_digest(found, services))
-        if kept is None and (
-            fast := fast_pass(
-                message,
-                connection,
-                new,
-                charged.held,
-                services,
-                account_restricted=charged.account_restricted,
-                sender_domain=sender_domain,
-            )
-        ):
+        if kept is None and (fast := _fast(message, connection, new, charged, services, sender_domain=sender_domain)):
             return dataclasses.replace(
                 fast,
                 delete=(*fast.delete, *dsn.strip),
@@ -152,13 +144,13 @@ def first_pass(
                 add=(*fast.add, *dsn.add),
             )
         ticket, problem = _with_excess(kept, charged.origin) if kept else new, ""
-    add = (*dsn.add, *(((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()))
+    added = (*dsn.add, *(((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()))
     if ticket and ticket.origin and ticket.origin.account:
         _record(message, connection, ticket.origin, charged or _Charged(origin=ticket.origin), services)
     return Verdict(
         delete=strip,
         delete_single=(*false, *dsn.strip_single),
-        add=(*add, *(results_field(found, services) if found else ())),
+        add=(*added, *(results_field(found, services) if found else ())),
         log=_log(message, ticket.origin if ticket else None, problem or dsn.remark),
     )
 
@@ -278,6 +270,37 @@ def _counted(origin: Origin, message: CollectedMessage, services: Services) -> t
         except StateUnavailable as error:
             _logger.error("%s: signs not counted: %s", message.queue_id, error)
     return dataclasses.replace(origin, over_limit=counted.over_limit), counted
+
+
+def _fast(
+    message: CollectedMessage,
+    connection: Connection,
+    ticket: Ticket,
+    charged: _Charged,
+    services: Services,
+    *,
+    sender_domain: Callable[[], Finding],
+) -> Verdict | None:
+    """Return the verdict of the fast path; None: the hop's turn, also for a message that breaks it.
+
+    It is counted for its account already, and its ticket says so: the egress pass counts nothing again, and what the
+    fast path has counted before it broke (a spam verdict) is counted once for all passes. Answered with 451 it would be
+    a new message at each try, and cost its account as often.
+    """
+    try:
+        return fast_pass(
+            message,
+            connection,
+            ticket,
+            charged.held,
+            services,
+            account_restricted=charged.account_restricted,
+            sender_domain=sender_domain,
+        )
+    except Exception:
+        _logger.exception("%s: untrapped exception in the fast path", message.queue_id)
+        add(EXCEPTIONS, "eom")
+        return None
 
 
 def _record(
