@@ -20,7 +20,8 @@ def instances(tmp_path, monkeypatch):
     for directory, name in zip(directories, ("", "postfix-out"), strict=True):
         directory.mkdir()
         (directory / "main.cf").write_text(
-            f"compatibility_level = 3.6\nmulti_instance_name = {name}\nmulti_instance_directories = {directories[1]}\n"
+            f"compatibility_level = 3.6\nmulti_instance_name = {name}\n"
+            f"multi_instance_directories = /nowhere, {directories[1]},\n"
         )
         (directory / "master.cf").write_text(MASTER_CF.read_text() + OURS)
         for file in directory.iterdir():

@@ -224,12 +224,34 @@ def test_dry_run_and_render_touch_nothing(site: Lab, tmp_path):
         assert postfix(site, "uninstall").status == 0
 
 
-def test_render_into_the_configuration_is_refused(site: Lab):
-    inside = site.postfix.config_directory / "planned"
-    answer = postfix(site, "render", "--output", str(inside))
-    assert answer.status == 1
-    assert "elsewhere" in answer.err
-    assert not inside.exists()
+def test_render_into_the_configuration_is_refused(site: Lab, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(site.postfix.config_directory)
+    before, names = configuration(site), folder(site)
+    for output in (site.postfix.config_directory, link):
+        for folder_of_it in (output, output / "planned", output / "planned" / ".."):
+            answer = postfix(site, "render", "--output", str(folder_of_it))
+            assert answer.status == 1
+            assert "elsewhere" in answer.err
+    assert (configuration(site), folder(site)) == (before, names)
+
+
+def test_what_is_rendered_is_as_private_as_what_is_there_and_in_any_encoding(site: Lab, tmp_path):
+    main_cf = site.postfix.config_directory / "main.cf"
+    text, mode = main_cf.read_bytes(), main_cf.stat().st_mode
+    (site.postfix.config_directory / "k\udcf6pfe").write_text("/^X/ IGNORE\n")
+    try:
+        main_cf.write_bytes(text + b"smtp_header_checks = regexp:$config_directory/k\xf6pfe\n")
+        main_cf.chmod(0o600)
+        answer = postfix(site, "render", "--output", str(tmp_path / "planned"))
+        assert "Traceback" not in answer.err
+        written = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "planned").iterdir()}
+        assert {written[name] for name in ("main.cf", "changes.diff", "remarks.txt")} == {0o600}
+        assert b"k\xf6pfe" in (tmp_path / "planned" / "remarks.txt").read_bytes()
+    finally:
+        main_cf.write_bytes(text)
+        main_cf.chmod(mode)
+        (site.postfix.config_directory / "k\udcf6pfe").unlink()
 
 
 def test_uninstall_where_nothing_is_installed(site: Lab):

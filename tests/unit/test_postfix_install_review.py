@@ -180,3 +180,45 @@ class TestStillNamed:
         kept = kept_for(frozenset({"internal"}), site, ours)
         assert kept.parameters == {"delivery_pools_x": "y", "internal_x": "1"}
         assert kept.services == {("internal", "unix"): "i"}
+
+
+EXCHANGE = "exchange unix - - n - 5 smtp -o smtp_sasl_auth_enable=yes -o smtp_tls_security_level=encrypt\n"
+
+
+class TestServersOfTheSite:
+    @pytest.mark.parametrize(
+        ("main", "tables", "named"),
+        [
+            (
+                {"transport_maps": "hash:/t"},
+                {"hash:/t": {"example.org": "exchange:[10.0.0.5]"}},
+                "transport_maps: hash:/t: example.org exchange:[10.0.0.5]",
+            ),
+            ({"virtual_transport": "exchange:[10.0.0.5]"}, {}, "virtual_transport = exchange:[10.0.0.5]"),
+            (RELAY | {"relay_transport": "exchange:[10.0.0.5]"}, {}, "relay_transport = exchange:[10.0.0.5]"),
+            (
+                {"mailbox_transport_maps": "hash:/m"},
+                {"hash:/m": {"user": "exchange:[10.0.0.5]"}},
+                "mailbox_transport_maps: hash:/m: user exchange:[10.0.0.5]",
+            ),
+        ],
+    )
+    def test_one_with_a_login_is_not_spoken_to_without(self, main, tables, named):
+        refused = said(plan(main, EXCHANGE, tables), "error")
+        assert len(refused) == 1
+        assert refused[0].startswith(f"{named}: ")
+        assert refused[0].endswith("has: -o smtp_sasl_auth_enable=yes, -o smtp_tls_security_level=encrypt")
+
+    @pytest.mark.parametrize(
+        "options", ["-o syslog_name=inside", "-o smtp_connect_timeout=5s", "-o smtp_tls_security_level=may"]
+    )
+    def test_what_does_not_matter_or_is_the_same_is_no_error(self, options):
+        main = {"transport_maps": "hash:/t", "smtp_tls_security_level": "may"}
+        tables = {"hash:/t": {"example.org": "inside:[10.0.0.5]"}}
+        made = plan(main, f"inside unix - - n - 5 smtp {options}\n", tables)
+        assert said(made, "error") == []
+        assert "internal:[10.0.0.5]" in made.files["routes"]
+
+    @pytest.mark.parametrize("line", ["internal unix - - n - 5 smtp\n", "internal unix - n n - - pipe argv=/bin/x\n"])
+    def test_a_service_of_theirs_by_our_name_is_not_overwritten(self, line):
+        assert any("internal/unix is a service of yours" in text for text in said(plan({}, line), "error"))

@@ -73,6 +73,32 @@ def test_what_the_administrator_has_put_back_is_left():
 
 # ---- lists
 
+
+@pytest.mark.parametrize(
+    ("name", "ours", "left"),
+    [
+        (
+            "mydestination",
+            "$myhostname, localhost.$mydomain, localhost, srs.example.org",
+            "$myhostname, localhost.$mydomain, localhost",
+        ),
+        ("address_verify_transport_maps", "texthash:/ours, hash:/transport", "$transport_maps"),
+    ],
+)
+def test_what_held_by_default_stays_beside_what_was_added(name: str, ours: str, left: str):
+    transport = {"transport_maps": "hash:/transport"}
+    live = written(transport | {name: f"{ours}, added"})
+    assert undone(written(transport), written(transport | {name: ours}), live) == (
+        written(transport | {name: f"{left}, added"}),
+        (),
+    )
+
+
+def test_what_was_not_there_goes_if_it_is_as_we_made_it():
+    ours = written({"mydestination": "$myhostname, srs.example.org"})
+    assert undone(written(), ours, ours) == (written(), ())
+
+
 LISTS = [
     pytest.param("inet:a, $ours", "inet:a", "inet:a, inet:b, $ours", "inet:a, inet:b", id="one put between"),
     pytest.param("$ours", "", "inet:b, $ours", "inet:b", id="one put in front of ours alone"),

@@ -8,6 +8,7 @@ from typing import Final
 
 from deliverypools.adapters.postfix_commands import PostfixError, PostfixInstance
 from deliverypools.core.audit.instances import LogNames
+from deliverypools.core.postfix_check.syntax import split_list
 
 _NAME: Final = "syslog_name"
 
@@ -16,7 +17,7 @@ def other_instances(instance: PostfixInstance) -> Iterator[Path]:
     """Yield the configuration directories of the other instances, as the default one names them."""
     try:
         default = PostfixInstance()
-        directories = [default.directory, *map(Path, default.parameter("multi_instance_directories").split())]
+        directories = [default.directory, *map(Path, split_list(default.parameter("multi_instance_directories")))]
     except PostfixError:
         return
     here = instance.directory.resolve()

@@ -15,6 +15,8 @@ from deliverypools.core.facts import printable
 
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_SECONDS: Final = 120.0
+_MOST_SCAN_SECONDS: Final = 900.0
+"""For what looks at every file of the queue: some hundred thousand take minutes on a slow disk."""
 _PPID_FIELD: Final = 1
 """Of /proc/PID/stat, behind the name: state, then the parent; proc(5)."""
 _START_FIELD: Final = 19
@@ -72,7 +74,7 @@ class PostfixInstance:
         """
         command = ["postfix", "-c", str(self.directory), action]
         try:
-            status, said = run_on_terminal(command, self._environment, _MOST_SECONDS)
+            status, said = run_on_terminal(command, self._environment, _MOST_SCAN_SECONDS)
         except TerminalError as error:
             raise PostfixError(f"postfix {action}: {error}") from None
         if status != 0:

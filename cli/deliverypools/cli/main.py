@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _go_on_without_reader()
         else:
             remedy = "; run this as root" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
-            print(f"delivery-pools: {error.filename or ''}: {error.strerror}{remedy}", file=sys.stderr)
+            print(f"delivery-pools: {error.filename or ''}: {error.strerror or error}{remedy}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return 130

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -155,8 +154,8 @@ def _duration(text: str) -> float:
 def _render(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     instance = PostfixInstance(options.config_directory)
-    output = Path(options.output).absolute()
-    if output == instance.directory or instance.directory in output.parents:
+    output, live = Path(options.output).resolve(), instance.directory.resolve()
+    if output == live or live in output.parents:
         raise PostfixError(f"{output}: is Postfix's configuration; name a folder elsewhere")
     editor = PostfixEditor(instance, time.time)
     with editor.looking():
@@ -176,13 +175,16 @@ def _write(output: Path, proposal: Proposal, live: Path) -> None:
         MASTER: proposal.planned.master,
         **{f"{FOLDER}/{name}": text.encode() for name, text in proposal.plan.files.items()},
         "changes.diff": "".join(_diff(proposal, live)).encode(errors="surrogateescape"),
-        "remarks.txt": "".join(f"{line}\n" for line in remark_lines(proposal)).encode(),
+        "remarks.txt": "".join(f"{line}\n" for line in remark_lines(proposal)).encode(errors="surrogateescape"),
     }
+    # main.cf and master.cf may hold passwords, and what tells of both has lines of them.
+    modes = {name: (live / name).stat().st_mode & 0o777 for name in (MAIN, MASTER)}
+    of_both = modes[MAIN] & modes[MASTER]
     for name, content in texts.items():
-        (output / name).write_bytes(content)
-    for name in (MAIN, MASTER):
-        # They may hold passwords.
-        os.chmod(output / name, (live / name).stat().st_mode & 0o777)  # noqa: PTH101
+        path = output / name
+        path.touch()
+        path.chmod(modes.get(name, of_both))
+        path.write_bytes(content)
 
 
 def _diff(proposal: Proposal, live: Path) -> Iterator[str]:

@@ -26,7 +26,7 @@ from deliverypools.core.settings import Settings
 _REFERENCE: Final = re.compile(r"\$(?:\{(\w{1,200})\}|\((\w{1,200})\)|(\w{1,200}))", re.ASCII)
 _MOST_REFERENCES: Final = 200
 """In one value: a few are usual; names that lead to each other many times over are left as they are."""
-_DEFAULTS: Final[Mapping[str, str]] = {"mydestination": "$myhostname, localhost.$mydomain, localhost"}
+DEFAULTS: Final[Mapping[str, str]] = {"mydestination": "$myhostname, localhost.$mydomain, localhost"}
 """Of the parameters that the plan adds to, those whose default is not empty."""
 DIRECTORY: Final = "$config_directory/delivery-pools"
 CHANGE_BACK: Final = "`postfix uninstall` will name what to change back."
@@ -73,7 +73,7 @@ class Draft:
 
     def raw(self, parameter: str) -> str:
         """Return what main.cf says of a parameter, `$names` not expanded; its default if it says nothing."""
-        return self.original.written.parameters.get(parameter, _DEFAULTS.get(parameter, ""))
+        return self.original.written.parameters.get(parameter, DEFAULTS.get(parameter, ""))
 
     def is_written(self, parameter: str) -> bool:
         """Tell whether main.cf sets a parameter to more than nothing."""

@@ -11,6 +11,7 @@ from deliverypools.core.postfix_check.site import INTERNAL, TRIPWIRES
 from deliverypools.core.postfix_check.syntax import Route, route_of
 from deliverypools.core.postfix_install.destinations import is_smtp_client
 from deliverypools.core.postfix_install.draft import CHANGE_BACK, DIRECTORY, Draft, joined
+from deliverypools.core.postfix_install.pools import refuse_what_internal_lacks
 from deliverypools.core.postfix_install.routes import generated_table
 
 _TRANSPORTS: Final = ("local_transport", "virtual_transport", "mailbox_transport", "fallback_transport")
@@ -25,6 +26,7 @@ def set_local_routes(draft: Draft) -> None:
     for parameter in _TRANSPORTS:
         route = route_of(draft.postfix.value(parameter))
         if _goes_by_smtp(draft, route):
+            refuse_what_internal_lacks(draft, f"{parameter} = {draft.postfix.value(parameter)}", route.transport)
             draft.set(parameter, _inside(route), f"{route.transport} is a tripwire; servers of your own need no pool.")
             draft.note(f"{parameter} = {_inside(route)}, in place of {draft.postfix.value(parameter)}")
     for parameter, file in _MAPS.items():
@@ -39,6 +41,7 @@ def set_local_routes(draft: Draft) -> None:
                     f"Write {_inside(route)} in that entry. {CHANGE_BACK}",
                 )
             elif is_exact and entry.key not in seen and _goes_by_smtp(draft, route):
+                refuse_what_internal_lacks(draft, f"{parameter}: {spec}: {entry.key} {entry.value}", route.transport)
                 values[entry.key] = _inside(route)
             seen.add(entry.key)
         if values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 from deliverypools.core.pool_transports import PoolTransport, all_transports
 from deliverypools.core.postfix_check.site import HOP_CLIENT, INTERNAL
 from deliverypools.core.postfix_check.syntax import route_of
-from deliverypools.core.postfix_install.draft import DIRECTORY, Draft, joined
+from deliverypools.core.postfix_install.draft import CHANGE_BACK, DIRECTORY, Draft, joined
 from deliverypools.core.postfix_install.service_line import ServiceLine, parse_service
 
 STRIP: Final = f"regexp:{DIRECTORY}/strip_headers"
@@ -63,16 +63,41 @@ def sends_otherwise(draft: Draft, name: str) -> bool:
     own = client_of_site(draft, name, 0)
     if name in ("", usual.name) or (name, "unix") not in draft.lines:
         return False
-    service, base = draft.postfix.transport(name), draft.postfix.transport(usual.name)
-    differing = {
-        option
-        for option in {*own.options, *usual.options}
-        if draft.postfix.value(option, service) != draft.postfix.value(option, base)
-    }
     is_limited = own.process_limit not in ("-", usual.process_limit)
-    return bool(differing) or is_limited or (bool(own.tuning) and own.tuning != usual.tuning)
+    differs = any(_differing_options(draft, own, usual))
+    return differs or is_limited or (bool(own.tuning) and own.tuning != usual.tuning)
 
 
+def refuse_what_internal_lacks(draft: Draft, named: str, transport: str) -> None:
+    """Refuse a route to a server of the site's own by a client with a login, TLS, port or address of its own.
+
+    By `internal`, which goes on like the usual client, that server would refuse the mail, or get it in clear.
+    """
+    own, usual = client_of_site(draft, transport, 0), base_client(draft)
+    if transport in ("", usual.name) or (transport, "unix") not in draft.lines:
+        return
+    lacking = [name for name in _differing_options(draft, own, usual) if name.startswith(_OF_THE_CONNECTION)]
+    if lacking:
+        options = ", ".join(f"-o {name}={own.options.get(name, '')}" for name in sorted(lacking))
+        draft.error(
+            f"{named}: mail to servers of your own goes by {INTERNAL}, which lacks what {transport} has: {options}",
+            "Say it by destination, in main.cf: smtp_tls_policy_maps, smtp_sasl_auth_enable and smtp_sasl_password_maps"
+            f" or a port in the next-hop ([host]:587). Then name smtp there. {CHANGE_BACK}",
+        )
+
+
+def _differing_options(draft: Draft, own: Client, usual: Client) -> Iterator[str]:
+    service, base = draft.postfix.transport(own.name), draft.postfix.transport(usual.name)
+    for option in {*own.options, *usual.options}:
+        if draft.postfix.value(option, service) != draft.postfix.value(option, base):
+            yield option
+
+
+_OF_THE_CONNECTION: Final = (
+    *("smtp_tls_", "smtp_use_tls", "smtp_enforce_tls", "smtp_sasl_", "smtp_tcp_port"),
+    *("smtp_bind_address", "smtp_helo_name", "smtp_host_lookup", "smtp_dns_"),
+)
+"""What options begin with without which a server may refuse mail, or is another one."""
 _TUNING: Final = (
     "_delivery_slot_cost",
     "_delivery_slot_discount",
@@ -165,6 +190,11 @@ def _carry_over_header_checks(draft: Draft) -> None:
 
 
 def _add_internal(draft: Draft, base: Client) -> None:
+    if (INTERNAL, "unix") in draft.lines:
+        draft.error(
+            f"master.cf: {INTERNAL}/unix is a service of yours; ours has that name.",
+            f"Give it another name, also in your tables, and run this again. {CHANGE_BACK}",
+        )
     line = _with_header_checks(draft, draft.template(INTERNAL), base.options).over(base.options)
     line = _with_letter(draft, line).with_process_limit(base.process_limit)
     draft.add(line, "Mail to servers of your own, which needs no pool.")

@@ -21,6 +21,7 @@ from deliverypools.core.postfix_install.destinations import (
     runs,
 )
 from deliverypools.core.postfix_install.draft import CHANGE_BACK, DIRECTORY, Draft, joined
+from deliverypools.core.postfix_install.pools import refuse_what_internal_lacks
 from deliverypools.core.postfix_install.routes import Routes, generated_table, normalised, probe_value_of, value_of
 
 
@@ -52,6 +53,8 @@ def entries_of_transport_maps(draft: Draft) -> Entries:
         if destination is None:
             continue
         named = f"transport_maps: {spec}: {entry.key} {entry.value}"
+        if isinstance(destination, Inside) and destination.transport == INTERNAL:
+            refuse_what_internal_lacks(draft, named, route_of(entry.value).transport)
         if isinstance(destination, Inexpressible):
             draft.error(f"{named}: {destination.reason}, which no route can.", _name_domains(entry.value))
         elif kind in PATTERNS:
@@ -138,6 +141,8 @@ def way_of_relay_domains(draft: Draft) -> Way | Inside:
         )
         return USUAL
     if is_led_inside:
+        named = f"relay_transport = {draft.postfix.value('relay_transport')}"
+        refuse_what_internal_lacks(draft, named, route.transport)
         return Inside(route.nexthop)
     if not route.nexthop and not domains:
         return USUAL

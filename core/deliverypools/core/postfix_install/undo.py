@@ -6,13 +6,14 @@ told apart stays, and is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final
 
 from deliverypools.core.fast_path import CLEANUP
 from deliverypools.core.postfix_check.syntax import split_list
+from deliverypools.core.postfix_install.draft import DEFAULTS
 from deliverypools.core.postfix_install.fast_path import without_fast_path
 from deliverypools.core.postfix_install.manifest import Manifest, Was
 from deliverypools.core.postfix_install.plan import ServiceKey, Written
@@ -21,6 +22,8 @@ from deliverypools.core.postfix_install.written import Changes, changed
 
 _MOST_ELEMENTS: Final = 500
 """Of a list that is compared: comparing takes the square of it."""
+_DEFAULTS: Final[Mapping[str, str]] = {"address_verify_transport_maps": "$transport_maps", **DEFAULTS}
+"""Of the lists that we add to, what Postfix goes by where main.cf does not say them."""
 _OURS: Final = ("delivery_pools_", "delivery-pools/", "egress:[127.0.0.1]")
 """By what one sees that a value names something of ours."""
 
@@ -47,7 +50,7 @@ def without_ours(live: Written, manifest: Manifest) -> Undone:
 def _parameters(live: Written, manifest: Manifest, warnings: list[str]) -> Iterator[tuple[str, str | None]]:
     for name, was in manifest.parameters.items():
         now = live.parameters.get(name)
-        wanted = now if now == was.old else _undone(now, was)
+        wanted = now if now == was.old else _undone(now, was, _DEFAULTS.get(name, ""))
         if wanted is _UNKNOWN:
             warnings.append(f"main.cf: {name} was edited since, and stays as it is: {now}")
         elif wanted != now:
@@ -82,13 +85,16 @@ _UNKNOWN: Final = "\0"
 """In place of a value that is left as it is."""
 
 
-def _undone(now: str | None, was: Was) -> str | None:
-    """Return a value without ours; `_UNKNOWN` where that cannot be told."""
+def _undone(now: str | None, was: Was, default: str = "") -> str | None:
+    """Return a value without ours; `_UNKNOWN` where that cannot be told.
+
+    `default` is what holds where nothing is said: what was added to it stands beside it in our value.
+    """
     if now == was.ours:
         return was.old
     if now is None or was.ours is None:
         return _UNKNOWN
-    return without_our_elements(now, was.old or "", was.ours)
+    return without_our_elements(now, default if was.old is None else was.old, was.ours)
 
 
 def without_our_elements(now: str, old: str, ours: str) -> str:
