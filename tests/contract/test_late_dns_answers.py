@@ -175,7 +175,8 @@ class TestDescriptors:
         wait_until(lambda: silent[1].queries > questions / 2, timeout_seconds=SECONDS, what="the second is asked")
         assert open_files() <= before + questions + further
         assert {type(future.exception(SECONDS)) for future in futures} == {DnsUnavailable}
-        assert open_files() == before
+        # One of a test before may have been open still.
+        assert open_files() <= before
 
     def test_without_any_to_spare_the_second_server_is_asked_still(self, resolve, script, server, monkeypatch):
         monkeypatch.setattr(resolver_module, "_MOST_FURTHER_SOCKETS", 0)

@@ -59,6 +59,8 @@ _NEGATIVE_TTL_SECONDS = 60.0
 _MOST_KEPT = 20_000
 _MOST_KEPT_BYTES = 8_000_000
 _RECORD_BYTES = 64
+_LABEL_BYTES = 64
+"""Of a name in a record: 239 MX records of 4 kB, compressed to one name of 78 labels, take 880 kB."""
 _LONGEST_NAME_TEXT = 1024
 
 Parameters = ParamSpec("Parameters")
@@ -277,14 +279,20 @@ class Resolver:
         return future
 
     def _answer(self, question: Question, future: Future[Reply | _Failure], *, is_familiar: bool) -> None:
+        with self._lock:
+            if self._under_way.get(question) is not future:
+                # No thread could be started for it then; its executor has kept it all the same.
+                return
         began = time.perf_counter()
         outcome, ttl_seconds = self._ask(question)
-        observe(DNS_SECONDS, time.perf_counter() - began, _result(outcome))
-        with self._lock:
-            self._keep(question, outcome, ttl_seconds)
-            del self._under_way[question]
-            self._familiar_under_way -= is_familiar
-        future.set_result(outcome)
+        try:
+            observe(DNS_SECONDS, time.perf_counter() - began, _result(outcome))
+        finally:
+            with self._lock:
+                self._keep(question, outcome, ttl_seconds)
+                del self._under_way[question]
+                self._familiar_under_way -= is_familiar
+            future.set_result(outcome)
 
     def _ask(self, question: Question) -> tuple[Reply | _Failure, float]:
         """Return what DNS says, and how many seconds that is kept."""
@@ -439,4 +447,6 @@ def _size_bytes(outcome: Reply | _Failure) -> int:
         if isinstance(record, TXTBase)
         for text in record.strings
     )
-    return texts + _RECORD_BYTES * (1 + len(outcome.records))
+    names = (getattr(record, "exchange", None) or getattr(record, "target", None) for record in outcome.records)
+    labels = sum(len(name.labels) for name in names if isinstance(name, dns.name.Name))
+    return texts + _LABEL_BYTES * labels + _RECORD_BYTES * (1 + len(outcome.records))
