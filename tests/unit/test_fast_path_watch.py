@@ -410,6 +410,22 @@ class TestFile:
         found = place.file.parent.stat()
         assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (12345, 12346, 0o700)
 
+    def test_what_is_put_in_its_place_keeps_its_owner(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        state, theirs = tmp_path / "state", tmp_path / "of-root"
+        for folder in (state, theirs):
+            folder.mkdir()
+        os.chown(state, 12345, 12346)
+        make = Path.mkdir
+
+        def exchanged(folder: Path, mode: int = 0o777) -> None:
+            make(folder, mode)
+            folder.rmdir()
+            folder.symlink_to(theirs)
+
+        monkeypatch.setattr(Path, "mkdir", exchanged)
+        fast_path._make_folder(state / "spool")
+        assert theirs.stat().st_uid == 0
+
     def test_removed_twice(self, place: Place):
         remove_proof(place.settings)
         remove_proof(place.settings)

@@ -92,7 +92,8 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(mode=_FOLDER_MODE)
         if os.geteuid() == 0:
             owner = folder.parent.stat()
-            os.chown(folder, owner.st_uid, owner.st_gid)
+            # Not what somebody puts in its place: the folder above belongs to the daemons.
+            os.chown(folder, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def remove_proof(settings: Settings) -> None:
