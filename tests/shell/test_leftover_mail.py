@@ -17,7 +17,13 @@ POSTCAT = """\
 what=$3; shift 4
 for id; do
   test -f {files}/$id || {{ echo "postcat: fatal: open queue file $id: No such file or directory" >&2; exit 1; }}
-  test $what = -b || {{ echo "*** ENVELOPE RECORDS deferred/4/$id ***"; sed '/^$/,$d' {files}/$id; }}
+  test $what = -b || awk -v id=$id -v what=$what '
+    BEGIN {{ print "*** ENVELOPE RECORDS deferred/4/" id " ***" }}
+    !contents && !/^[a-z]/ {{ contents = 1; print "*** MESSAGE CONTENTS deferred/4/" id " ***" }}
+    /^$/ {{ exit }}
+    !contents || what == "-eh" {{ print }}
+    END {{ print "*** HEADER EXTRACTED deferred/4/" id " ***" }}
+  ' {files}/$id
   test $what != -b || sed '1,/^$/d' {files}/$id
 done
 """
@@ -49,7 +55,7 @@ def test_pool_tag_ticket_and_returned_ticket_are_ours(ours: Callable[..., set[st
     files = {
         "A": "content_filter: pool-normal:\nsender: a@example.org\n\nbody\n",
         "B": "sender: a@example.org\nX-Delivery-Pool: normal\n\nbody\n",
-        "C": "sender: a@example.org\nx-delivery-pool-ticket: gA\n\nbody\n",
+        "C": "sender: a@example.org\nX-DELIVERY-POOL-TICKET: gA\n\nbody\n",
         "D": "sender: \nSubject: returned\n\nContent-Type: message/rfc822\n\nX-Delivery-Pool-Ticket: gA\n",
         "E": "content_filter: scan:[127.0.0.1]:10024\nsender: a@example.org\n\nX-Delivery-Pool: quoted\n",
         "F": "sender: \nSubject: another notice\n\nbody\n",
@@ -69,6 +75,25 @@ def test_what_arrived_later_is_ours_by_its_transport_or_as_our_own_notice(ours: 
         "D": f"named_attribute: log_client_address=192.0.2.1\nsender: \n{returned}",
     }
     assert ours(files, since=0.5) == {"A", "C"}
+
+
+def test_what_is_written_like_our_envelope_or_beyond_a_long_line_is_not_ours(ours: Callable[..., set[str]]):
+    files = {
+        "A": "sender: a@example.org\nSubject: x\ncontent_filter: pool-normal:\n\nbody\n",
+        "B": f"sender: a@example.org\nSubject: {'x' * ((1 << 16) - 9)}X-Delivery-Pool: normal\n\nbody\n",
+        "C": "sender: a@example.org\nSubject: x\nnamed_attribute: log_client_address=x\nsender: \n\n"
+        "X-Delivery-Pool: normal\n",
+    }
+    assert ours(files) == set()
+
+
+def test_file_that_is_moved_while_postcat_looks_for_it_is_read_at_the_next_try(
+    ours: Callable[..., set[str]], tmp_path: Path
+):
+    pool = "content_filter: pool-normal:\nsender: a@example.org\n\n"
+    moved = f"test -e {tmp_path}/once || {{ touch {tmp_path}/once; echo 'postcat: fatal: open queue file A: "
+    moved += "No such file or directory' >&2; exit 1; }\n"
+    assert ours({"A": pool, "B": pool}, postcat=moved.replace("{", "{{").replace("}", "}}") + POSTCAT) == {"A", "B"}
 
 
 def test_files_that_have_gone_do_not_hide_those_behind_them(ours: Callable[..., set[str]]):

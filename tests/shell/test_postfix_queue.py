@@ -40,8 +40,19 @@ def test_the_queue_is_read_as_it_is_listed(command):
 
 
 def test_a_hundred_thousand_messages(command):
-    command("postqueue", f"yes '{ENTRY % 7}' | head -100000")
-    assert sum(message.queue_id == "4jX7" for message in PostfixQueue().messages()) == 100_000
+    command("postqueue", f"seq -f '{ENTRY % '%06.0f'}' 100000")
+    assert len({message.queue_id for message in PostfixQueue().messages()}) == 100_000
+
+
+def test_what_is_moved_while_the_queue_is_listed_is_not_missed(command, tmp_path):
+    there = tmp_path / "listed_once"
+    command("postqueue", f"echo '{ENTRY % 1}'; test -e {there} && echo '{ENTRY % 2}'; touch {there}")
+    assert [message.queue_id for message in PostfixQueue().messages()] == ["4jX1", "4jX2"]
+
+
+def test_what_is_listed_in_two_queues_is_one_message(command):
+    command("postqueue", f"echo '{ENTRY % 1}'; echo '{ENTRY % 1}'")
+    assert [message.queue_id for message in PostfixQueue().messages()] == ["4jX1"]
 
 
 @pytest.mark.parametrize(

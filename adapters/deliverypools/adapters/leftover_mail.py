@@ -8,6 +8,7 @@ import re
 import subprocess
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -20,12 +21,16 @@ _AT_ONCE: Final = 200
 _MOST_SECONDS: Final = 600.0
 _LONGEST_LINE: Final = 1 << 16
 _FILE: Final = re.compile(rb"\*\*\* ENVELOPE RECORDS (?:.*/)?(\w+) \*\*\*")
+_CONTENTS: Final = re.compile(rb"\*\*\* (?:(MESSAGE CONTENTS)|HEADER EXTRACTED) .* \*\*\*$")
+"""Between the two stands what the sender wrote."""
 _FILTER: Final = re.compile(rb"content_filter: ([^:\s]+):")
 _HEADER: Final = re.compile(rb"X-Delivery-Pool(?:-Ticket)?:", re.IGNORECASE)
 _NULL_SENDER: Final = re.compile(rb"sender: *$")
 _CLIENT: Final = re.compile(rb"named_attribute: log_client_address=")
 """smtpd(8) notes from where a message came; bounce(8) does not."""
 _GONE: Final = "No such file or directory"
+_TRIES: Final = 3
+"""postcat(1) looks through the queues one after the other: a file that is moved meanwhile looks as if it had gone."""
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -81,12 +86,16 @@ class QueueFiles:
             PostfixError: its files cannot be read.
         """
         queue_ids = [message.queue_id for message in queue.messages()]
-        return {queue_id for queue_id, line in self._lines("-eh", queue_ids, queue) if _HEADER.match(line)}
+        return {
+            queue_id
+            for queue_id, is_header, line in self._lines("-eh", queue_ids, queue)
+            if is_header and _HEADER.match(line)
+        }
 
     def _named_by(self, queue: PostfixQueue) -> dict[str, set[str]]:
         """Return, by queue id, which of the transports each message names; messages that have gone are left out."""
         named: dict[str, set[str]] = {}
-        for queue_id, line in self._lines("-e", [message.queue_id for message in queue.messages()], queue):
+        for queue_id, _, line in self._lines("-e", [message.queue_id for message in queue.messages()], queue):
             names = named.setdefault(queue_id, set())
             if (transport := _transport(line)) in self._transports:
                 names.add(str(transport))
@@ -97,8 +106,11 @@ class QueueFiles:
         ours: set[str] = set()
         null_sender: set[str] = set()
         from_clients: set[str] = set()
-        for queue_id, line in self._lines("-eh", queue_ids, queue):
-            if _transport(line) in self._transports or (queue_id in earlier and _HEADER.match(line)):
+        for queue_id, is_header, line in self._lines("-eh", queue_ids, queue):
+            if is_header:
+                if queue_id in earlier and _HEADER.match(line):
+                    ours.add(queue_id)
+            elif _transport(line) in self._transports:
                 ours.add(queue_id)
             elif _NULL_SENDER.match(line):
                 null_sender.add(queue_id)
@@ -106,21 +118,30 @@ class QueueFiles:
                 from_clients.add(queue_id)
         return ours, null_sender - (from_clients - earlier)
 
-    def _lines(self, what: str, queue_ids: list[str], queue: PostfixQueue) -> Iterator[tuple[str, bytes]]:
-        """Yield what postcat prints of these files, each line with the queue id; files that have gone are left out."""
+    def _lines(self, what: str, queue_ids: list[str], queue: PostfixQueue) -> Iterator[tuple[str, bool, bytes]]:
+        """Yield what postcat prints of these files, line by line; files that have gone are left out.
+
+        With each line: the queue id, and whether it is the sender's header (else it is Postfix's envelope).
+        """
         remaining = queue_ids
+        tries: Counter[str] = Counter()
         while remaining:
             some, remaining = remaining[:_AT_ONCE], remaining[_AT_ONCE:]
             seen: list[str] = []
+            is_header = False
             for line in self._postcat(what, some):
                 if found := _FILE.match(line):
                     seen.append(found[1].decode())
+                    is_header = False
+                elif found := _CONTENTS.match(line):
+                    is_header = found[1] is not None
                 elif seen:
-                    yield seen[-1], line
+                    yield seen[-1], is_header, line
             if len(seen) < len(some):
-                # postcat stops at a file that has gone since, after a pause of a second: on with those that are there.
+                # postcat stops at a file that is not there, after a pause of a second: on with those that are.
+                tries[some[len(seen)]] += 1
                 there = {message.queue_id for message in queue.messages()}
-                remaining = [one for one in some[len(seen) + 1 :] + remaining if one in there]
+                remaining = [one for one in some[len(seen) :] + remaining if one in there and tries[one] < _TRIES]
 
     def _returns_ours(self, queue_id: str) -> bool:
         # A call for each: what a body says could be taken for the beginning of the next file.
@@ -139,8 +160,11 @@ class QueueFiles:
             deadline = threading.Timer(_MOST_SECONDS, process.kill)
             deadline.start()
             try:
+                is_beginning = True
                 while process.stdout and (line := process.stdout.readline(_LONGEST_LINE)):
-                    yield line
+                    if is_beginning:
+                        yield line
+                    is_beginning = line.endswith(b"\n")
                 status = process.wait()
             finally:
                 deadline.cancel()

@@ -5,6 +5,7 @@ Queue ids go in by standard input, so any number of them is one call; the list o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -12,7 +13,7 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Final
 
 from deliverypools.core.facts import printable
@@ -22,6 +23,9 @@ _BCC_PARAMETERS: Final = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_SECONDS: Final = 600.0
 """For one command: a queue of some hundred thousand messages takes a minute or two to list or to move."""
+_LISTINGS: Final = 2
+"""showq(8) reads the active queue before the deferred queue: what qmgr(8) moves to the former meanwhile is in neither.
+The next listing has it: nothing is tried twice within the two."""
 
 _DONE = re.compile(r"postsuper: (?P<queue_id>\w+): (?:placed on hold|released from hold|requeued)")
 
@@ -60,11 +64,20 @@ class PostfixQueue:
         return tuple(name for name in _BCC_PARAMETERS if self._parameter(name))
 
     def messages(self) -> Iterator[QueuedMessage]:
-        """Yield what is in the queue, as it is listed.
+        """Yield what is in the queue, each message once, as it is listed.
 
         Raises:
             QueueError: it cannot be listed, or not to its end.
         """
+        seen: set[str] = set()
+        for _ in range(_LISTINGS):
+            with contextlib.closing(self._listed()) as listed:
+                for message in listed:
+                    if message.queue_id not in seen:
+                        seen.add(message.queue_id)
+                        yield message
+
+    def _listed(self) -> Generator[QueuedMessage, None, None]:
         command = ["postqueue", *self._instance, "-j"]
         with tempfile.TemporaryFile() as complaints:
             try:

@@ -361,7 +361,9 @@ forward_path = {self.forward_directory}/$user
 
     def queue(self) -> list[dict[str, Any]]:
         """Return the queue (`postqueue -j`): queue_name, queue_id, sender, recipients (address, delay_reason)."""
-        return [json.loads(line) for line in self.run("postqueue", "-j").splitlines()]
+        # Twice: a message that goes from deferred to active meanwhile is in neither.
+        lines = (line for _ in range(2) for line in self.run("postqueue", "-j").splitlines())
+        return list({entry["queue_id"]: entry for entry in map(json.loads, lines)}.values())
 
     def queue_size(self) -> int:
         """Return how many messages are in any queue; cheaper than `queue`."""
