@@ -9,7 +9,7 @@ from test_postfix_install_sites import apply, plan_for, settings_for, write_site
 
 from deliverypools.adapters.postfix_configuration import PostfixReader
 from deliverypools.core.postfix_check.checks import Severity
-from deliverypools.core.postfix_check.fast_path import conditions, kept_tables, watched_tables
+from deliverypools.core.postfix_check.fast_path import conditions, watched_tables
 from deliverypools.core.postfix_check.site import Site
 
 HOLDS = {
@@ -126,7 +126,7 @@ class TestWatched:
             "strict": "check_sender_access hash:{config}/strict",
         },
     )
-    KEPT = (
+    WATCHED = (
         "hash:transport",
         "hash:access",
         "hash:strict",
@@ -140,6 +140,7 @@ class TestWatched:
         "regexp:delivery-pools/srs_addresses",
         "pcre:h",
         "regexp:delivery-pools/tag_checks",
+        "hash:copies",
     )
 
     def named(self, directory, specs):
@@ -147,11 +148,7 @@ class TestWatched:
 
     def test_all_tables_that_matter(self, tmp_path):
         found = watched_tables(site(tmp_path / "etc", self.CHANGE))
-        assert self.named(tmp_path / "etc", found) == {*self.KEPT, "hash:copies"}
-
-    def test_those_that_processes_keep(self, tmp_path):
-        found = kept_tables(site(tmp_path / "etc", self.CHANGE))
-        assert self.named(tmp_path / "etc", found) == set(self.KEPT)
+        assert self.named(tmp_path / "etc", found) == set(self.WATCHED)
 
     def test_of_the_example(self, tmp_path):
         found = watched_tables(site(tmp_path / "etc", Change()))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from postfix_files import Change, settings_of, write
 
+from deliverypools.adapters import fast_path as adapter
 from deliverypools.adapters.fast_path import FastPathWatch, identity_of, proof_path, read_proof
 from deliverypools.adapters.postfix_commands import PostfixInstance, Process
 from deliverypools.cli import fast_path
@@ -34,9 +37,9 @@ class Place:
         self.settings: Settings = settings_of(profile, spool | sockets | changes)
         self._monkeypatch.setattr(fast_path, "read_settings", lambda _: self.settings)
 
-    def look(self, directory: Path | None = None) -> int:
+    def look(self, directory: Path | None = None, *, when_closed: bool = True) -> int:
         where = str(directory or self.etc)
-        return fast_path.fast_path(argparse.Namespace(when_closed=True, json=False, config_directory=where))
+        return fast_path.fast_path(argparse.Namespace(when_closed=when_closed, json=False, config_directory=where))
 
 
 @pytest.fixture
@@ -94,3 +97,48 @@ def test_uninstall_by_a_link_takes_the_proof_away(place: Place):
     link.symlink_to(place.etc)
     fast_path.close_fast_path(place.settings, link)
     assert not proof_path(place.settings).exists()
+
+
+def test_copy_that_somebody_looks_at_does_not_take_the_place_of_what_is_proved(place: Place, capsys):
+    copy = place.folder / "copy"
+    shutil.copytree(place.etc, copy)
+    before = identity_of(proof_path(place.settings))
+    assert place.look(copy, when_closed=False) == 1
+    said = capsys.readouterr().out
+    assert f"the milter goes by the proof about {place.etc}" in said
+    assert identity_of(proof_path(place.settings)) == before
+
+
+def test_another_configuration_takes_the_place_of_one_without_a_hop(place: Place, capsys):
+    other = place.folder / "other"
+    shutil.copytree(place.etc, other)
+    shutil.rmtree(place.etc)
+    assert place.look(other, when_closed=False) == 0
+    proof = read_proof(place.settings)
+    assert proof is not None
+    assert proof.config_directory == str(other)
+
+
+class TestEndedByAWorker:
+    """What a worker has seen ends the proof; when it has come back as it was, no time of its own tells since when."""
+
+    @pytest.fixture
+    def ended(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+        with monkeypatch.context() as patched:
+            patched.setattr(adapter, "identity_at", lambda path: (1, 2, 3, 4, 5) if path.endswith("main.cf") else ())
+            patched.setattr(adapter, "_difference", lambda _: str(place.etc / "main.cf"))
+            assert not FastPathWatch(place.settings).is_open()
+        return place
+
+    def test_processes_may_be_of_meanwhile(self, ended: Place, monkeypatch: pytest.MonkeyPatch):
+        started = time.clock_gettime(time.CLOCK_BOOTTIME)
+        monkeypatch.setattr(PostfixInstance, "processes", lambda *_: {Process(1, started)})
+        time.sleep(0.2)
+        assert ended.look() == 0
+        proof = read_proof(ended.settings)
+        assert proof is not None
+        assert "processes of before the change" in proof.problems[0]
+
+    def test_all_of_them_are_newer(self, ended: Place, capsys: pytest.CaptureFixture[str]):
+        assert ended.look() == 0
+        assert capsys.readouterr().out.startswith("fast path: on, ")

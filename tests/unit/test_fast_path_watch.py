@@ -303,6 +303,51 @@ class TestWhatComesBack:
         place.prove()
         assert watch.is_open()
 
+    def test_what_one_worker_has_seen_holds_for_all(self, place: Place, watch: FastPathWatch, monkeypatch):
+        other = FastPathWatch(place.settings)
+        assert other.is_open()
+        with monkeypatch.context() as patched:
+            patched.setattr(fast_path, "identity_at", lambda path: (1, 2, 3, 4, 5))
+            assert not watch.is_open()
+        assert not other.is_open()
+        assert other.reason == watch.reason
+        ended = read_proof(place.settings)
+        assert ended is not None
+        assert (ended.is_reloaded, ended.problems) == (False, (watch.reason,))
+
+    def test_a_newer_proof_is_not_ended(self, place: Place, watch: FastPathWatch, monkeypatch):
+        """Root proves it anew in the moment in which the change is seen."""
+        place.main.write_text("two\n")
+        difference = fast_path._difference
+
+        def proved_meanwhile(steps):
+            found = difference(steps)
+            place.prove()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fast_path, "_difference", proved_meanwhile)
+            assert not watch.is_open()
+        assert watch.is_open()
+        assert [path.name for path in place.file.parent.iterdir()] == ["fast-path.json"]
+
+    def test_where_it_cannot_be_written(self, place: Place, watch: FastPathWatch, monkeypatch, caplog):
+        def full(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(fast_path.os, "fsync", full)
+        place.main.write_text("two\n")
+        assert not watch.is_open()
+        assert "No space left on device: other workers go by what they see themselves" in caplog.text
+
+    def test_what_a_worker_may_not_see_ends_no_proof(self, place: Place, watch: FastPathWatch, monkeypatch):
+        """Root sees it, and would prove the same again and again."""
+        before = identity_of(place.file)
+        with monkeypatch.context() as patched:
+            patched.setattr(fast_path, "identity_at", lambda path: UNSEEN)
+            assert not watch.is_open()
+        assert identity_of(place.file) == before
+
     def test_what_comes_and_goes_in_its_folder_is_no_change(self, place: Place, watch: FastPathWatch):
         (place.folder / "another").write_text("")
         assert watch.is_open()
@@ -344,6 +389,19 @@ def test_the_file_is_read_only_when_it_is_another(place: Place, watch: FastPathW
         raise AssertionError(path)
 
     monkeypatch.setattr(fast_path, "_read", refuse)
+    assert watch.is_open()
+
+
+def test_what_cannot_be_read_for_once_is_read_at_the_next_message(place: Place, watch: FastPathWatch, monkeypatch):
+    place.prove(made_at=2_000_000.0)
+    with monkeypatch.context() as patched:
+
+        def too_many(path):
+            raise OSError(24, "Too many open files")
+
+        patched.setattr(fast_path, "_read", too_many)
+        assert not watch.is_open()
+        assert "Too many open files" in watch.reason
     assert watch.is_open()
 
 

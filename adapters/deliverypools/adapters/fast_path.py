@@ -11,6 +11,7 @@ import os
 import stat
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +19,7 @@ from deliverypools.adapters.fast_path_steps import UNSEEN, identity_at
 from deliverypools.core.fast_path import (
     Proof,
     ProofError,
+    Step,
     proof_from_json,
     proof_to_json,
     same_directory,
@@ -34,6 +36,8 @@ _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """Without waiting: somebody may have put a FIFO there."""
 PROVE_IT: Final = "run `delivery-pools check` as root"
 _AGAIN: Final = f"the timer delivery-pools-fast-path looks again every few minutes; or {PROVE_IT}"
+_CHANGED: Final = f"has changed since; {_AGAIN}"
+_NOT_TO_BE_SEEN: Final = "is where this user may not look; its folders have to be open to the daemons' user"
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +73,11 @@ def write_proof(settings: Settings, proof: Proof) -> None:
     """
     path = proof_path(settings)
     _make_folder(path.parent)
+    _write(path, proof)
+
+
+def _write(path: Path, proof: Proof, *, in_place_of: str | None = None) -> None:
+    """Write a proof; with `in_place_of`, only while that is the file that is there (`identity_of`)."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -76,11 +85,11 @@ def write_proof(settings: Settings, proof: Proof) -> None:
             file.write(proof_to_json(proof))
             file.flush()
             os.fsync(descriptor)
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
+        if in_place_of in (None, identity_of(path)):
+            os.replace(temporary, path)  # noqa: PTH105
+    finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108
-        raise
 
 
 def _make_folder(folder: Path) -> None:
@@ -112,17 +121,24 @@ def read_proof(settings: Settings) -> Proof | None:
     Raises:
         ProofError: what is there is no proof, or may not be read.
     """
-    return _read(proof_path(settings))[0]
+    path = proof_path(settings)
+    try:
+        return _read(path)[0]
+    except OSError as error:
+        raise ProofError(f"{path}: {error.strerror}") from None
 
 
 def _read(path: Path) -> tuple[Proof | None, str]:
-    """Return a proof, and the identity of the file that was read."""
+    """Return a proof, and the identity of the file that was read.
+
+    Raises:
+        ProofError: it is none.
+        OSError: it cannot be read now.
+    """
     try:
         descriptor = os.open(path, _OPEN)
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
-    except OSError as error:
-        raise ProofError(f"{path}: {error.strerror}") from None
     with contextlib.ExitStack() as at_end:
         at_end.callback(os.close, descriptor)
         found = os.fstat(descriptor)
@@ -134,8 +150,6 @@ def _read(path: Path) -> tuple[Proof | None, str]:
             return proof_from_json(_content(descriptor).decode()), _identity(found)
         except UnicodeDecodeError:
             raise ProofError(f"{path}: damaged: it is not UTF-8") from None
-        except OSError as error:
-            raise ProofError(f"{path}: {error.strerror}") from None
         except ProofError as error:
             raise ProofError(f"{path}: {error}") from None
 
@@ -222,12 +236,28 @@ class FastPathWatch:
 
     def _reason(self, known: _Known) -> str:
         """Return why it is closed. A difference that was seen once ends a proof for good, whatever comes back."""
-        if known.problem or not (reason := _difference(known.steps)):
+        if known.problem or not (path := _difference(known.steps)):
             return known.problem
+        is_seen = identity_at(path) != UNSEEN
+        reason = f"{path} {_CHANGED if is_seen else _NOT_TO_BE_SEEN}"
         with self._lock:
             if self._known is known:
                 self._known = known._replace(problem=reason)
+                if is_seen and known.proof:
+                    self._end(known.proof, known.seen, path, reason)
         return reason
+
+    def _end(self, proof: Proof, seen: str, path: str, reason: str) -> None:
+        """Write into the proof that it has ended, for the other workers and for root: they may look too late to see it.
+
+        What is at `path` is unknown to whoever proves it anew: since when it is so has to be told by its own time.
+        """
+        steps = {**proof.steps, path: Step(UNSEEN, proof.steps[path].since)}
+        ended = replace(proof, steps=steps, problems=(reason,), is_reloaded=False)
+        try:
+            _write(self._path, ended, in_place_of=seen)
+        except OSError as error:
+            _log.warning("%s: %s: other workers go by what they see themselves", self._path, error.strerror)
 
     def _current(self) -> _Known:
         """Return the proof; the file is read again only when it is another one."""
@@ -244,6 +274,9 @@ class FastPathWatch:
             proof, seen = _read(self._path)
         except ProofError as error:
             return _Known(seen, f"{error}; {PROVE_IT}")
+        except OSError as error:
+            # What cannot be read now may be read at the next message: no file has this identity.
+            return _Known("", f"{self._path}: {error.strerror}; {PROVE_IT}")
         if proof is None:
             return _Known(seen, f"it is not proved that mail may skip the hop; {PROVE_IT}")
         if proof.settings != self._digest:
@@ -271,11 +304,9 @@ def why_unwanted(settings: Settings) -> str:
 
 
 def _difference(steps: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
-    """Return at which name there is not what was there, in words; "" if all is as it was."""
+    """Return the first name at which there is not what was there; "" if all is as it was."""
     for path, identity in steps:
         now = identity_at(path)
         if now != identity or now == UNSEEN:
-            if now == UNSEEN:
-                return f"{path}: this user may not look at it; its folders have to be open to the daemons' user"
-            return f"{path} has changed since; {_AGAIN}"
+            return path
     return ""

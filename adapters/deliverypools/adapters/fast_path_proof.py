@@ -16,7 +16,7 @@ from deliverypools.core.fast_path import CHANGED_MEANWHILE, Proof, Step, same_di
 from deliverypools.core.postfix_check import fast_path
 from deliverypools.core.postfix_check.fast_doors import fast_doors
 from deliverypools.core.postfix_check.site import HOP_CLIENT, Site
-from deliverypools.core.postfix_check.syntax import route_of, table_specs
+from deliverypools.core.postfix_check.syntax import route_of
 from deliverypools.core.postfix_install.manifest import MAIN, MASTER
 from deliverypools.core.postfix_install.service_line import ServiceLine, parse_service
 from deliverypools.core.settings import Settings
@@ -35,7 +35,6 @@ _COMPILED: Final[Mapping[str, tuple[str, ...]]] = {
     "file": (),
 }
 """What the names of the files end in that postmap(1) makes, by the type of the table. It reads the name as it is."""
-_WITHOUT_FILE: Final = frozenset({"static", "inline", "randmap", "fail"})
 READ_AT_START: Final = ("smtpd", "cleanup", "trivial-rewrite", "proxymap")
 """The programs of the fast path: each goes on with the main.cf, and the tables, that it began with.
 
@@ -92,18 +91,18 @@ def _attempt(
     reader = PostfixReader(str(instance.directory))
     made_at, offset = clock(), _clock_offset()
     first = Site(reader.read(settings), settings)
-    specs = _specs(first)
+    specs = fast_path.watched_tables(first)
     files = tuple(dict.fromkeys((*_main_files(instance), *_files_of(specs))))
     steps = steps_to(files)
     looked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
     _wait_for_another_tick(steps.values())
     site = Site(reader.read(settings), settings)
-    problems = [*fast_path.conditions(site), *_unnamed(site, instance), *_unwatched(site, specs)]
+    problems = [*fast_path.conditions(site), *_unnamed(site, instance), *_unwatched(specs)]
     if len(files) > _MOST_FILES:
         problems.append(f"{len(files)} files of tables: more than {_MOST_FILES} are not watched")
         files = _main_files(instance)
         steps = steps_to(files)
-    if _identities(steps_to(files)) != _identities(steps) or _specs(site) != specs:
+    if _identities(steps_to(files)) != _identities(steps) or fast_path.watched_tables(site) != specs:
         problems.append(CHANGED_MEANWHILE)
     route = route_of(site.postfix.value("default_transport"))
     proof = Proof(
@@ -132,11 +131,6 @@ def _unnamed(site: Site, instance: PostfixInstance) -> Iterator[str]:
         yield f"{instance.directory}: $config_directory is {said} there; give it a name without $"
 
 
-def _specs(site: Site) -> tuple[str, ...]:
-    """Return every table, `type:name`, whose change could change the answer."""
-    return tuple(dict.fromkeys((*fast_path.watched_tables(site), *fast_path.kept_tables(site))))
-
-
 def _identities(steps: Mapping[str, Found]) -> dict[str, tuple[int, ...]]:
     return {path: found.identity for path, found in steps.items()}
 
@@ -152,29 +146,21 @@ def _wait_for_another_tick(steps: Iterable[Found]) -> None:
 
 def _files_of(specs: Iterable[str]) -> Iterator[str]:
     """Yield the files of tables, each named as `type:name`."""
-    for kind, name in _tables(specs):
+    for spec in specs:
+        kind, _, name = spec.partition(":")
         if kind in _COMPILED and _is_whole(name):
             yield name
             yield from (name + ending for ending in _COMPILED[kind])
 
 
-def _unwatched(site: Site, specs: Iterable[str]) -> Iterator[str]:
+def _unwatched(specs: Iterable[str]) -> Iterator[str]:
     """Yield which tables may change without our seeing it."""
     for spec in specs:
-        if site.is_our_socketmap(spec):
-            continue
-        for kind, name in _tables([spec]):
-            if kind not in _COMPILED and kind not in _WITHOUT_FILE:
-                yield f"{kind}:{name}: a table of this type may change without being seen; use one in a file"
-            elif kind in _COMPILED and not name.startswith("{") and not name.startswith("/"):
-                yield f"{kind}:{name}: write the whole path of the table"
-
-
-def _tables(specs: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for spec in specs:
-        for one in table_specs(spec):
-            kind, _, name = one.partition(":")
-            yield kind, name
+        kind, _, name = spec.partition(":")
+        if kind not in _COMPILED:
+            yield f"{spec}: a table of this type may change without being seen; use one in a file"
+        elif not name.startswith("{") and not _is_whole(name):
+            yield f"{spec}: write the whole path of the table"
 
 
 def _is_whole(name: str) -> bool:

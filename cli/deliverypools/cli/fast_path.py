@@ -153,9 +153,33 @@ def fast_path(options: argparse.Namespace) -> int:
         return _prove_when_closed(settings, options)
     previous = _previous(settings)
     directory = options.config_directory or (previous.config_directory if previous else None)
-    found = look_at_fast_path(settings, directory)
+    if previous is not None and _is_in_use_elsewhere(previous, directory) and not why_unwanted(settings):
+        found = _looked_at_only(settings, directory, previous)
+    else:
+        found = look_at_fast_path(settings, directory)
     print(as_json(found.as_json()) if options.json else "\n".join(found.lines()))
     return OK if found.is_on else FAILED
+
+
+def _is_in_use_elsewhere(previous: Proof, config_directory: str | None) -> bool:
+    """Tell whether a proof is about another configuration than this one, and that still has a hop."""
+    if config_directory is None or _are_same(config_directory, previous.config_directory):
+        return False
+    try:
+        return _has_hop(PostfixInstance(previous.config_directory))
+    except PostfixError:
+        return False
+
+
+def _looked_at_only(settings: Settings, config_directory: str | None, previous: Proof) -> FastPath:
+    """Say what holds for a configuration, a copy perhaps, without taking the proof about another from the milter."""
+    kept = f"the milter goes by the proof about {previous.config_directory}, which stays; of {config_directory} "
+    try:
+        proof = _look(settings, config_directory, None, may_vouch_for_reload=os.geteuid() == 0)
+    except PostfixUnreadable as error:
+        return FastPath((f"the configuration of Postfix cannot be read: {error}",), note=f"{kept}this was found:")
+    found = "these are the reasons:" if proof.problems else "nothing speaks against it"
+    return FastPath(proof.problems, proof, note=f"{kept}{found}")
 
 
 def _prove_when_closed(settings: Settings, options: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ _ROUTES: Final = (
 """What `{rcpt_mailer}` and `{rcpt_host}` depend on."""
 _NOT_IN_FILES: Final = frozenset({"inline", "static", "randmap", "fail"})
 _READ_AGAIN: Final = EXACT - {"texthash", "inline"}
-"""Databases: a process of Postfix looks before each message, or session, whether they have changed."""
+"""Tables in files whose keys are words: a process of Postfix that has one open notices when it is made anew."""
 _NO_LIMIT: Final = "DISABLE"
 
 
@@ -187,25 +187,6 @@ def watched_tables(site: Site) -> tuple[str, ...]:
     return tuple(
         spec for spec in found if spec.partition(":")[0] not in _NOT_IN_FILES and not site.is_our_socketmap(spec)
     )
-
-
-def kept_tables(site: Site) -> tuple[str, ...]:
-    """Return those of the watched tables that running processes may go on with after a change, until a reload.
-
-    Only cleanup(8) looks at its databases (`hash:`, `lmdb:` ...) before each message. smtpd(8) does so before each
-    session, and keeps the answers of routes for as long as its process lives; proxymap(8) has tables open for others.
-    regexp, pcre, cidr and texthash tables, and plain files, are read when a process starts.
-    """
-    looked_at = {
-        spec
-        for value in _of_cleanups(site)
-        if "proxy:" not in value
-        for spec in table_specs(value)
-        if spec.partition(":")[0] in _READ_AGAIN
-    }
-    elsewhere = {*_of_routes(site), *(spec for value in _of_sessions(site) for spec in table_specs(value))}
-    elsewhere |= {spec for value in _of_cleanups(site) if "proxy:" in value for spec in table_specs(value)}
-    return tuple(spec for spec in watched_tables(site) if spec not in looked_at or spec in elsewhere)
 
 
 def _of_routes(site: Site) -> Iterator[str]:
