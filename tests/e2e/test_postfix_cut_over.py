@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import smtplib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from mailing import HIGH_RISK, NORMAL, arrived, forward, fresh, from_outside, fr
 from postfix_command import configuration, folder, postfix
 
 from deliverypools.adapters.postfix_commands import PostfixError
-from deliverypools.cli import change_over
+from deliverypools.cli import change_over, postfix_uninstall
 from deliverypools.cli.change_over import ChangeOver
 from deliverypools.lab.lab import TRUSTED_CLIENT, Lab, SendResult
 from deliverypools.lab.receiver import ACCEPT, DEFER
@@ -316,6 +318,33 @@ def test_strangers_header_does_not_keep_us(make_lab: Callable[..., Lab]):
     manifest["reload"]["ended_at"] -= 3600
     path.write_text(json.dumps(manifest))
     assert postfix(lab, "uninstall", "--json").json["uninstalled"]
+    assert configuration(lab) == before
+
+
+def test_strangers_header_does_not_keep_a_run_that_waits(make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch):
+    """When it began a session of before was open: until that has ended, the same header would be ours."""
+    lab = make_lab(profile="none", site=Site(main=DELAYED, virtual={"alias@example.org": "x@example.net"}))
+    before = configuration(lab)
+    install(lab)
+    lab.receiver.answer("example.net", DEFER)
+    monkeypatch.setattr(postfix_uninstall, "_CLOCK_SECONDS", 0.0)
+    ours_until = postfix_uninstall._ours_until
+
+    def hang_up_and_then_offer(reload):
+        until = ours_until(reload)
+        if until == math.inf:
+            smtp.close()
+        else:
+            time.sleep(1.5)  # arrival times are whole seconds
+            from_outside(lab, "alias@example.org", mail(sender="erin@example.com", X_Delivery_Pool="normal"))
+        return until
+
+    with lab.session(client_address=TRUSTED_CLIENT) as smtp:
+        assert not postfix(lab, "uninstall", "--settle", "1s", "--json").json["uninstalled"]
+        monkeypatch.setattr(postfix_uninstall, "_ours_until", hang_up_and_then_offer)
+        done = postfix(lab, "uninstall", "--wait", "30s", "--json")
+    assert done.json["uninstalled"], done
+    assert lab.postfix.queue_size() == 1
     assert configuration(lab) == before
 
 

@@ -37,7 +37,9 @@ _CLOCK_SECONDS: Final = 120.0
 """The clock may be set while we leave: by so much, headers in what arrives later are still taken for ours."""
 _NO_BOUNCES: Final = "bounces to rewritten senders (SRS) are refused from now on"
 _LOOK_SECONDS: Final = 2.0
-"""Between two looks into the queue."""
+"""Between two looks into the queue, at least."""
+_PAUSES: Final = 10
+"""So many times as long as a look into the queue takes is none: a long queue is not read without end."""
 _REQUEUE_SECONDS: Final = 120.0
 """So long `--requeue` waits for what is being delivered, and for pickup(8), at least."""
 _LIFETIMES: Final = ("maximal_queue_lifetime", "bounce_queue_lifetime")
@@ -83,8 +85,7 @@ def uninstall(options: argparse.Namespace) -> int:
         run.before = editor.live().written()
         if manifest.phase is not Phase.NAMED:
             reload = _routed_back(run, manifest, was_interrupted=was_interrupted)
-            left = _wait(run, QueueFiles(instance.directory, _transports(manifest), _ours_until(reload)), reload)
-            old = _see_who_is_left(run, reload)
+            left, old = _wait(run, _transports(manifest), reload)
             if left:
                 return run.end(_still_queued(run, left), is_done=False)
             if old:
@@ -142,13 +143,14 @@ def _routed_back(run: _Uninstall, manifest: Manifest, *, was_interrupted: bool) 
     return kept.reload if kept and kept.reload else reload
 
 
-def _see_who_is_left(run: _Uninstall, reload: Reload) -> set[Process]:
-    """Return which processes of before are left; keep in mind when all have ended."""
+def _see_who_is_left(run: _Uninstall, reload: Reload) -> tuple[Reload, set[Process]]:
+    """Return which processes of before are left; the reload says since when there is none, which is kept in mind."""
     left = old_processes(run.instance, reload, *TAKES_MAIL)
     if not left and reload.ended_at is None:
-        run.editor.record(replace(reload, ended_at=time.time()))
+        reload = replace(reload, ended_at=time.time())
+        run.editor.record(reload)
         run.editor.finish()
-    return left
+    return reload, left
 
 
 def _ours_until(reload: Reload) -> float:
@@ -170,29 +172,30 @@ def _transports(manifest: Manifest) -> list[str]:
     return [name for (name, _), was in manifest.services.items() if name.startswith("pool-") and was.old is None]
 
 
-def _wait(run: _Uninstall, files: QueueFiles, reload: Reload) -> list[QueuedMessage]:
-    """Return what is still queued of ours: at once, or after the time that was asked for."""
+def _wait(run: _Uninstall, transports: list[str], reload: Reload) -> tuple[list[QueuedMessage], set[Process]]:
+    """Return what is still queued of ours, and which processes of before are left: at once, or after the time given."""
     is_requeue = run.options.requeue
     deadline = time.monotonic() + max(run.options.wait, _REQUEUE_SECONDS if is_requeue else 0.0)
     said = -1
-    while (left := _left(run, files)) or old_processes(run.instance, reload, *TAKES_MAIL):
+    while True:
+        # The processes first: what they hand in before they end is queued then.
+        reload, old = _see_who_is_left(run, reload)
+        began = time.monotonic()
+        left = QueueFiles(run.instance.directory, transports, _ours_until(reload)).ours(run.queue)
+        if not left and not old:
+            break
         if is_requeue and left:
             _requeue(run, left)
             if all(message.queue_name == HOLD_QUEUE for message in left):
                 break
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             break
         if len(left) != said:
             said = len(left)
             run.say(f"{said} messages of ours are queued")
-        time.sleep(_LOOK_SECONDS)
-    # A session of before may have handed one in between the two looks.
-    return left or _left(run, files)
-
-
-def _left(run: _Uninstall, files: QueueFiles) -> list[QueuedMessage]:
-    """Return what is queued of ours; a message between two queues can be missed by one look."""
-    return files.ours(run.queue) or files.ours(run.queue)
+        time.sleep(min(max(_LOOK_SECONDS, _PAUSES * (now - began)), deadline - now))
+    return left, old
 
 
 def _requeue(run: _Uninstall, left: Sequence[QueuedMessage]) -> None:
