@@ -293,7 +293,8 @@ forward_path = {self.forward_directory}/$user
         if self._master is None:
             return
         # What was started in the same tick as the file was written seems to be of before.
-        written = max((self.config_directory / name).stat().st_ctime for name in ("main.cf", "master.cf"))
+        files = [self.config_directory / name for name in ("main.cf", "master.cf")]
+        written = max(found.st_ctime for file in files for found in (file.stat(), file.lstat()))
         wait_until(lambda: time.time() > written + _TICK_SECONDS, timeout_seconds=10, what="the next tick")
         reloads = self.log().count(": reload -- ")
         old = self._processes()
