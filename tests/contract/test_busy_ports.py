@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from deliverypools.adapters import port_lock
+from deliverypools.adapters import install_locks
 from deliverypools.adapters.after_reload import watch
 from deliverypools.adapters.busy_ports import busy_ports, listeners_at, ports_in_use, ports_of, shared_ports
 from deliverypools.adapters.postfix_commands import PostfixError, PostfixInstance
@@ -114,7 +114,7 @@ class TestPortLock:
     def namespace(self, tmp_path, monkeypatch):
         path = tmp_path / "net"
         path.touch()
-        monkeypatch.setattr(port_lock, "_NAMESPACE", str(path))
+        monkeypatch.setattr(install_locks, "_NAMESPACE", str(path))
         return path
 
     def test_installs_of_two_instances_are_kept_apart(self, instances, namespace):

@@ -7,6 +7,8 @@ import fcntl
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,11 +185,36 @@ def test_two_at_once_are_refused(site: Path):
     descriptor = os.open(site, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(PostfixError, match="another `delivery-pools postfix` is changing it"):
+        with pytest.raises(PostfixError, match="another `delivery-pools postfix` is changing it") as refused:
             install(site)
+        name = Path("/proc/self/comm").read_text().strip()
+        assert str(refused.value).endswith(f" (it is process {os.getpid()}, {name})")
     finally:
         os.close(descriptor)
     install(site)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_on_which_something_is_mounted_is_refused(tmp_path: Path, name: str):
+    """As containers mount single files: nothing can be renamed over it."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    site = made_site(folder)
+    before, there = content(site), names(site)
+    mounted = tmp_path / "elsewhere"
+    mounted.write_bytes((site / name).read_bytes())
+    here = Path(__file__).parent
+    run = f"import pathlib, editing; editing.install(pathlib.Path({str(site)!r}))"
+    in_a_namespace = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" "$1" && exec "$2" -c "$3"']
+    done = subprocess.run(
+        [*in_a_namespace, str(mounted), str(site / name), sys.executable, run],
+        env=os.environ | {"PYTHONPATH": f"{here}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"{site / name}: something is mounted on this file itself" in done.stderr
+    assert (content(site), names(site)) == (before, there)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=["disk full", "read-only"])

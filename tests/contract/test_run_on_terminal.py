@@ -1,10 +1,12 @@
 """Commands that speak to a terminal only, and those that leave a daemon behind."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from deliverypools.adapters.terminal import TerminalError, run_on_terminal
+from deliverypools.lab.waiting import wait_until
 
 
 def run(script, most_seconds=20.0):
@@ -28,6 +30,14 @@ def test_what_is_said_is_bounded():
 def test_a_command_that_does_not_end_is_ended():
     with pytest.raises(TerminalError, match="not done within"):
         run("exec sleep 60", 0.2)
+
+
+def test_what_it_has_started_ends_with_it(tmp_path):
+    with pytest.raises(TerminalError, match="not done within"):
+        run(f"sleep 60 & echo $! > {tmp_path}/pid; wait", 0.5)
+    pid = int((tmp_path / "pid").read_text())
+    state = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: not state.exists() or ") Z " in state.read_text(), timeout_seconds=5, what="its end")
 
 
 def test_a_missing_command():

@@ -10,7 +10,7 @@ from postfix_command import FILES
 from second_instance import NORMAL as NORMAL_OUT
 from second_instance import SecondInstance
 
-from deliverypools.adapters.port_lock import ports_to_ourselves
+from deliverypools.adapters.install_locks import ports_to_ourselves
 from deliverypools.lab.lab import Lab
 from deliverypools.lab.postfix import Postfix
 

@@ -102,7 +102,7 @@ def test_a_command_that_fails_says_why(command):
 
 
 def test_a_machine_without_postfix(monkeypatch, tmp_path):
-    monkeypatch.setattr("deliverypools.adapters.postfix_queue._SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr("deliverypools.adapters.commands._SYSTEM_PATH", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(QueueError, match=r"^postqueue: No such file or directory$"):
         next(PostfixQueue().messages())

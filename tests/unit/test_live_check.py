@@ -260,7 +260,7 @@ class TestMail:
             _probes_in(line, {})
 
     def test_no_sendmail_there(self, mail, monkeypatch):
-        monkeypatch.setattr("deliverypools.adapters.probe_mail._SYSTEM_PATH", "")
+        monkeypatch.setattr("deliverypools.adapters.commands._SYSTEM_PATH", "")
         with pytest.raises(ProbeError, match="is Postfix installed here"):
             mail._command(["/nonexistent/sendmail"])
 

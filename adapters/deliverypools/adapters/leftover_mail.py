@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import subprocess
-import tempfile
-import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
+from deliverypools.adapters.commands import postfix_environment, printing
 from deliverypools.adapters.postfix_commands import PostfixError
 from deliverypools.adapters.postfix_queue import PostfixQueue
 from deliverypools.core.requeue import QueuedMessage
@@ -31,7 +28,6 @@ _CLIENT: Final = re.compile(rb"named_attribute: log_client_address=")
 _GONE: Final = "No such file or directory"
 _TRIES: Final = 3
 """postcat(1) looks through the queues one after the other: a file that is moved meanwhile looks as if it had gone."""
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class QueueFiles:
@@ -148,32 +144,19 @@ class QueueFiles:
         return any(_HEADER.match(line) for line in self._postcat("-b", [queue_id]))
 
     def _postcat(self, what: str, queue_ids: list[str]) -> Iterator[bytes]:
-        environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}", "LC_ALL": "C"}
         command = ["postcat", "-c", str(self._directory), what, "-q", *queue_ids]
-        with tempfile.TemporaryFile() as complaints:
-            try:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=environment
-                )
-            except OSError as error:
-                raise PostfixError(f"postcat: {error.strerror}; is Postfix installed here?") from None
-            deadline = threading.Timer(_MOST_SECONDS, process.kill)
-            deadline.start()
-            try:
+        try:
+            with printing(command, environment=postfix_environment(), most_seconds=_MOST_SECONDS) as postcat:
                 is_beginning = True
-                while process.stdout and (line := process.stdout.readline(_LONGEST_LINE)):
+                while line := postcat.output.readline(_LONGEST_LINE):
                     if is_beginning:
                         yield line
                     is_beginning = line.endswith(b"\n")
-                status = process.wait()
-            finally:
-                deadline.cancel()
-                process.kill()
-                process.communicate()
-            complaints.seek(0)
-            said = complaints.read(10_000).decode(errors="replace").strip()
-        if status != 0 and not said.endswith(_GONE):
-            raise PostfixError(f"{said or f'postcat: exit status {status}'}; run this as root")
+        except OSError as error:
+            raise PostfixError(f"postcat: {error.strerror}; is Postfix installed here?") from None
+        said = postcat.complaints
+        if postcat.status != 0 and not said.endswith(_GONE):
+            raise PostfixError(f"{said or f'postcat: exit status {postcat.status}'}; run this as root")
 
 
 def _transport(line: bytes) -> str | None:

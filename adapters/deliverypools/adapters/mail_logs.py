@@ -5,9 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import subprocess
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -16,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, BinaryIO, Final, cast
 
+from deliverypools.adapters.commands import printing
 from deliverypools.core.audit.times import Minute
 from deliverypools.core.facts import printable
 
@@ -23,11 +22,11 @@ MOST_LINE_BYTES: Final = 16_384
 """What is longer is cut: Postfix's own lines are shorter, even with a long recipient and a long reply."""
 STANDARD_INPUT: Final = "-"
 _MOST_HEAD_LINES: Final = 100
-_MOST_COMPLAINT_BYTES: Final = 2000
+_MOST_COMPLAINT_CHARACTERS: Final = 2000
 _JOURNAL_MATCHES: Final = (
     "SYSLOG_FACILITY=2",
     "+",
-    # What the milter writes has the facility "daemon" under systemd, and the name of the program that is started.
+    # What the milter writes may have another facility under systemd, and the name of the program that is started.
     "SYSLOG_IDENTIFIER=delivery-pools",
     "SYSLOG_IDENTIFIER=delivery-pools-milter",
     "SYSLOG_IDENTIFIER=delivery-pools/milter",
@@ -85,23 +84,14 @@ def journal_lines(since: float) -> Iterator[str]:
     # --all: without it a line with an odd character is shown as "[123B blob data]".
     options = ["--quiet", "--no-pager", "--all", "--output=short-unix", f"--since=@{since:.0f}"]
     command = ["journalctl", *options, *_JOURNAL_MATCHES]
-    with tempfile.TemporaryFile() as complaints:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, bufsize=1 << 16
-            )
-        except OSError as error:
-            raise MailLogError(f"journalctl: {error.strerror}") from None
-        try:
-            yield from _lines(cast("IO[bytes]", process.stdout), "the journal")
-            status = process.wait()
-        finally:
-            process.kill()
-            process.communicate()
-        complaints.seek(0)
-        said = printable(complaints.read(_MOST_COMPLAINT_BYTES).decode(errors="replace").strip())
-    if status != 0:
-        raise MailLogError(f"journalctl: exit status {status}: {said}")
+    try:
+        with printing(command) as journal:
+            yield from _lines(journal.output, "the journal")
+    except OSError as error:
+        raise MailLogError(f"journalctl: {error.strerror}") from None
+    if journal.status != 0:
+        said = printable(journal.complaints[:_MOST_COMPLAINT_CHARACTERS])
+        raise MailLogError(f"journalctl: exit status {journal.status}: {said}")
 
 
 def _real_path(name: str) -> str:

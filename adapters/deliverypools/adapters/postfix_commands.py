@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from deliverypools.adapters.commands import postfix_environment
 from deliverypools.adapters.terminal import TerminalError, run_on_terminal
 from deliverypools.core.facts import printable
 
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_SECONDS: Final = 120.0
 _MOST_SCAN_SECONDS: Final = 900.0
 """For what looks at every file of the queue: some hundred thousand take minutes on a slow disk."""
@@ -49,7 +49,7 @@ class PostfixInstance:
         Raises:
             PostfixError: there is no Postfix, or no configuration.
         """
-        self._environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}", "LC_ALL": "C"}
+        self._environment = postfix_environment()
         if config_directory is None:
             config_directory = self._run("postconf", "-h", "config_directory").stdout.strip()
         self.directory = Path(config_directory).absolute()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from deliverypools.adapters.commands import postfix_environment, printing
 from deliverypools.adapters.compiled_tables import outdated_tables
 from deliverypools.core.facts import printable
 from deliverypools.core.postfix_check.configuration import Entry, PostfixConfiguration, Service, Table, Unread
@@ -25,7 +24,6 @@ from deliverypools.core.postfix_check.tables import pattern_entries, tables_to_a
 from deliverypools.core.postfix_install.service_line import ServiceLine, parse_service
 from deliverypools.core.settings import Settings
 
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_SECONDS: Final = 30.0
 _MOST_BYTES: Final = 16 << 20
 """Of a table, or of what a command prints: some hundred thousand entries."""
@@ -76,7 +74,7 @@ class PostfixReader:
     def __init__(self, config_directory: str | None = None) -> None:
         """Name the instance by its configuration directory; None is the default one (postconf's, MAIL_CONFIG's)."""
         self._instance = ["-c", os.path.abspath(config_directory)] if config_directory else []  # noqa: PTH100
-        self._environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}", "LC_ALL": "C"}
+        self._environment = postfix_environment()
 
     def read(self, settings: Settings) -> PostfixConfiguration:
         """Return everything that the checks look at.
@@ -211,37 +209,22 @@ class PostfixReader:
 
     def _run(self, command: str, *arguments: str, given: str = "") -> _Output:
         """Run a command, at most for `_MOST_SECONDS`, and keep at most `_MOST_BYTES` of what it prints."""
-        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as complaints:
+        with tempfile.TemporaryFile() as stdin:
             stdin.write(given.encode())
             stdin.seek(0)
+            words = [command, *self._instance, *arguments]
             try:
-                process = subprocess.Popen(
-                    [command, *self._instance, *arguments],
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=complaints,
-                    env=self._environment,
-                )
+                with printing(words, environment=self._environment, stdin=stdin, most_seconds=_MOST_SECONDS) as asked:
+                    printed = asked.output.read(_MOST_BYTES + 1)
+                    asked.output.close()
             except OSError as error:
                 raise PostfixAbsent(f"{command}: {error.strerror}; is Postfix installed here?") from None
-            deadline = threading.Timer(_MOST_SECONDS, process.kill)
-            deadline.start()
-            try:
-                printed = process.stdout.read(_MOST_BYTES + 1) if process.stdout else b""
-                is_cut = len(printed) > _MOST_BYTES
-                if is_cut:
-                    process.kill()
-                status = process.wait()
-            finally:
-                deadline.cancel()
-                process.kill()
-                process.communicate()
-            complaints.seek(0)
-            said = complaints.read(100_000).decode(errors="replace").splitlines()
-        if status < 0 and not is_cut:
+        is_cut = len(printed) > _MOST_BYTES
+        said = asked.complaints.splitlines()
+        if asked.status < 0 and not is_cut:
             said.append(f"{command}: not done within {_MOST_SECONDS:g} seconds")
         text = _whole_lines(printed)
-        return _Output(0 if is_cut else status, text, tuple(said), is_cut)
+        return _Output(0 if is_cut else asked.status, text, tuple(said), is_cut)
 
 
 _TOO_LARGE: Final = f"larger than {_MOST_BYTES >> 20} MB; only its beginning was examined"

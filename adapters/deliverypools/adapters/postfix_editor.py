@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -14,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from deliverypools.adapters.port_lock import ports_to_ourselves
+from deliverypools.adapters.install_locks import ports_to_ourselves, to_ourselves
 from deliverypools.adapters.postfix_commands import PostfixError, PostfixInstance
 from deliverypools.adapters.postfix_stage import FOLDER, Stage
-from deliverypools.adapters.postfix_swap import BEFORE, MANIFEST, EditedMeanwhile, State, Swap, sha256
+from deliverypools.adapters.postfix_swap import BEFORE, MANIFEST, EditedMeanwhile, State, Swap, mounted_over, sha256
 from deliverypools.core.postfix_install.manifest import (
     MAIN,
     MASTER,
@@ -83,7 +82,7 @@ class PostfixEditor:
         `takes_ports`: installs of other instances are kept away too.
 
         Raises:
-            PostfixError: another one is at work, or the directory cannot be written.
+            PostfixError: another one is at work, or the files cannot be changed.
         """
         with self.locked(), ports_to_ourselves() if takes_ports else contextlib.nullcontext():
             self._scratch = self._folder / _SCRATCH
@@ -98,6 +97,11 @@ class PostfixEditor:
 
     def _begun(self) -> bool:
         """Do the rest of an interrupted change, take its leftovers away; tell whether there was one."""
+        if file := mounted_over(self._live):
+            raise PostfixError(
+                f"{file}: something is mounted on this file itself, so that no other can take its place in one step;"
+                f" mount the directory {file.parent} in its stead. Nothing was changed"
+            )
         try:
             shutil.rmtree(self._scratch, ignore_errors=True)
             was_interrupted = self._swap.was_interrupted()
@@ -117,17 +121,8 @@ class PostfixEditor:
         Raises:
             PostfixError: another one is at work.
         """
-        descriptor = os.open(self._live, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise PostfixError(
-                    f"{self._live}: another `delivery-pools postfix` is changing it; wait until that one is done"
-                ) from None
+        with to_ourselves(self._live):
             yield
-        finally:
-            os.close(descriptor)
 
     # ---- what is there
 

@@ -11,16 +11,14 @@ import os
 import pwd
 import re
 import subprocess
-import tempfile
-import threading
 from collections.abc import Generator, Iterable, Iterator
 from typing import Final
 
+from deliverypools.adapters.commands import postfix_environment, printing
 from deliverypools.core.facts import printable
 from deliverypools.core.requeue import DEFERRED_QUEUE, HOLD_QUEUE, QueuedMessage
 
 _BCC_PARAMETERS: Final = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_SECONDS: Final = 600.0
 """For one command: a queue of some hundred thousand messages takes a minute or two to list or to move."""
 _LISTINGS: Final = 2
@@ -40,7 +38,7 @@ class PostfixQueue:
     def __init__(self, config_directory: str | None = None) -> None:
         """Name the instance by its configuration directory; None is the default one (postconf's, MAIL_CONFIG's)."""
         self._instance = ["-c", config_directory] if config_directory else []
-        self._environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"}
+        self._environment = postfix_environment()
         self._hostname: str | None = None
 
     def is_ours_to_change(self) -> bool:
@@ -79,26 +77,14 @@ class PostfixQueue:
 
     def _listed(self) -> Generator[QueuedMessage, None, None]:
         command = ["postqueue", *self._instance, "-j"]
-        with tempfile.TemporaryFile() as complaints:
-            try:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=self._environment
-                )
-            except OSError as error:
-                raise QueueError(f"postqueue: {error.strerror}") from None
-            deadline = threading.Timer(_MOST_SECONDS, process.kill)
-            deadline.start()
-            try:
-                for line in process.stdout or ():
+        try:
+            with printing(command, environment=self._environment, most_seconds=_MOST_SECONDS) as postqueue:
+                for line in postqueue.output:
                     yield _message(line)
-                status = process.wait()
-            finally:
-                deadline.cancel()
-                process.kill()
-                process.communicate()
-            complaints.seek(0)
-            if status != 0:
-                raise QueueError(_complaint("postqueue", status, complaints.read(10_000)))
+        except OSError as error:
+            raise QueueError(f"postqueue: {error.strerror}") from None
+        if postqueue.status != 0:
+            raise QueueError(_complaint("postqueue", postqueue.status, postqueue.complaints))
 
     def hold(self, queue_ids: Iterable[str]) -> set[str]:
         """Put deferred messages on hold; return those that were.
@@ -160,7 +146,7 @@ class PostfixQueue:
         except OSError as error:
             raise QueueError(f"{command}: {error.strerror}; is Postfix installed here?") from None
         if done.returncode != 0:
-            raise QueueError(_complaint(command, done.returncode, done.stderr[-10_000:].encode()))
+            raise QueueError(_complaint(command, done.returncode, done.stderr[-10_000:]))
         return done
 
 
@@ -172,6 +158,6 @@ def _message(line: bytes) -> QueuedMessage:
         raise QueueError(f"postqueue -j: {printable(line.decode(errors='replace'))}") from None
 
 
-def _complaint(command: str, status: int, said: bytes) -> str:
-    lines = said.decode(errors="replace").strip().splitlines() or [f"exit status {status}"]
+def _complaint(command: str, status: int, said: str) -> str:
+    lines = said.strip().splitlines() or [f"exit status {status}"]
     return printable(lines[-1] if lines[-1].startswith(command) else f"{command}: {lines[-1]}", 500)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ _SUPERSEDED: Final = "next.done"
 _JOURNAL: Final = "journal.json"
 _MOVING: Final = ".delivery-pools-next"
 """Ends the name of a file that takes another one's place."""
+_MOUNTS: Final = Path("/proc/thread-self/mountinfo")
+_ESCAPED: Final = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,18 @@ class EditedMeanwhile(Exception):  # noqa: N818  (what happened, as a word of th
 def sha256(content: bytes) -> str:
     """Return what tells whether a file is as we left it."""
     return hashlib.sha256(content).hexdigest()
+
+
+def mounted_over(config_directory: Path) -> Path | None:
+    """Return which of main.cf and master.cf something is mounted on, as containers do: it cannot be renamed over."""
+    try:
+        lines = _MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return None
+    # The fifth field; a blank is written as \\040, proc_pid_mountinfo(5).
+    points = {_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4]) for line in lines}
+    files = ((config_directory / name).resolve() for name in (MAIN, MASTER))
+    return next((file for file in files if os.fsencode(file) in points), None)
 
 
 class Swap:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Final
 
+from deliverypools.adapters.commands import postfix_environment
 from deliverypools.adapters.seal import TicketSealer
 from deliverypools.adapters.sendmail import POLICY
 from deliverypools.core.facts import printable
@@ -19,7 +19,6 @@ from deliverypools.core.host_check.live import Wanted
 from deliverypools.core.probe import DOMAIN, HEADER, Probe
 from deliverypools.core.settings import Settings
 
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _COMMAND_SECONDS: Final = 60.0
 _MOST_LINE_BYTES: Final = 65_536
 MAILDROP: Final = "maildrop"
@@ -50,7 +49,7 @@ class ProbeMail:
         self._run = secrets.token_hex(8)
         self._instance = ["-c", config_directory] if config_directory else []
         named = {"MAIL_CONFIG": config_directory} if config_directory else {}
-        self._environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"} | named
+        self._environment = postfix_environment(**named)
 
     def recipient(self, number: int) -> str:
         """Return the recipient of a probe."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,8 @@ class TerminalError(Exception):
 def run_on_terminal(command: Sequence[str], environment: Mapping[str, str], most_seconds: float) -> tuple[int, str]:
     """Run a command whose output is a terminal; return its exit status and what it said.
 
-    Daemons that it starts are not waited for, though they may keep the terminal open.
+    Daemons that it starts are not waited for, though they may keep the terminal open. When its time is over, what it
+    has started itself is ended with it: postfix(1) is a shell script.
 
     Raises:
         TerminalError: there is no such command, or it is not done in time.
@@ -33,13 +36,24 @@ def run_on_terminal(command: Sequence[str], environment: Mapping[str, str], most
     try:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=dict(environment)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=theirs,
+                env=dict(environment),
+                process_group=0,
             )
         except OSError as error:
             raise TerminalError(f"{error.strerror}; is it installed here?") from None
         finally:
             os.close(theirs)
-        return _followed(process, ours, most_seconds)
+        try:
+            return _followed(process, ours, most_seconds)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
     finally:
         os.close(ours)
 
@@ -50,8 +64,6 @@ def _followed(process: subprocess.Popen[bytes], terminal: int, most_seconds: flo
     while process.poll() is None:
         said += _read(terminal, _LOOK_SECONDS)[: _MOST_BYTES - len(said)]
         if time.monotonic() > deadline:
-            process.kill()
-            process.wait()
             raise TerminalError(f"not done within {most_seconds:g} seconds")
     while len(said) < _MOST_BYTES and (some := _read(terminal, 0)):
         said += some

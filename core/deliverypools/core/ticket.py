@@ -149,6 +149,11 @@ class Ticket:
     """The decision of the last egress pass, "" before the first."""
     rule: str = ""
 
+    @property
+    def accepted_at(self) -> float | None:
+        """When the message was accepted first; None: not known."""
+        return self.made_at if self.first_made_at is None else self.first_made_at
+
     def accepted_recipient(self, address: str) -> bool:
         """Tell whether the message was accepted for this recipient."""
         return recipient_digest(self.ticket_id, address) in self.recipient_digests

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
 
 from deliverypools.adapters.metrics.definitions import EXCEPTIONS
 from deliverypools.adapters.metrics.measure import add
-from deliverypools.adapters.seal import open_ticket
 from deliverypools.adapters.state import StateUnavailable
 from deliverypools.core import ticket as tickets
 from deliverypools.core.accounts import UNKNOWN_USER_ID, is_internal, smtp_account, smtp_ingress
@@ -22,7 +20,7 @@ from deliverypools.core.records import EXPRESS_PASS, FIRST_PASS
 from deliverypools.core.restrictions import Restriction, refusal
 from deliverypools.core.spam_headers import spam_evidence
 from deliverypools.core.srs import srs_refusal, srs_sender_refusal
-from deliverypools.core.ticket import Ticket, TicketError, recipient_digests
+from deliverypools.core.ticket import Ticket, recipient_digests
 from deliverypools.milter.accounting import (
     Counted,
     account_behind,
@@ -38,6 +36,7 @@ from deliverypools.milter.collector import RESULTS_HEADER, TAG_HEADER, Collected
 from deliverypools.milter.decision_log import decision_record
 from deliverypools.milter.dsn_pass import DsnOutcome, handle_dsn
 from deliverypools.milter.fast_pass import fast_pass
+from deliverypools.milter.kept_ticket import ticket_after_filter, ticket_of_forwarded, with_excess
 from deliverypools.milter.services import Services
 from deliverypools.milter.verdict import Reply, Verdict, log_line
 
@@ -123,12 +122,12 @@ def first_pass(
     if connection.daemon_name == REINJECT:
         # Counted when it entered. Where the listener asks the policy service all the same, that must not count.
         give_back(message.queue_id, services)
-        ticket, problem = _ticket_after_filter(message, services)
+        ticket, problem = ticket_after_filter(message, services)
     else:
         origin = uncounted_origin(message, connection, services)
         if found is not None:
             origin = with_authentication(origin, found)
-        kept = _ticket_of_forwarded(message, origin, services)
+        kept = ticket_of_forwarded(message, origin, services)
         if connection.daemon_name != BOUNCE:
             # In what a mailbox sends on there may be one that is ours.
             false = false_results(message, kept.results_digest if kept else "")
@@ -143,7 +142,7 @@ def first_pass(
                 delete_single=(*false, *dsn.strip_single),
                 add=(*fast.add, *dsn.add),
             )
-        ticket, problem = _with_excess(kept, charged.origin) if kept else new, ""
+        ticket, problem = with_excess(kept, charged.origin) if kept else new, ""
     added = (*dsn.add, *(((tickets.HEADER, services.sealer.seal(ticket)),) if ticket else ()))
     if ticket and ticket.origin and ticket.origin.account:
         _record(message, connection, ticket.origin, charged or _Charged(origin=ticket.origin), services)
@@ -386,96 +385,6 @@ def ingress_of(message: CollectedMessage, connection: Connection, services: Serv
     if connection.daemon_name == BOUNCE:
         return Ingress.BOUNCE
     return smtp_ingress(message.sasl_username, connection.client_address, services.settings)
-
-
-def _ticket_of_forwarded(message: CollectedMessage, origin: Origin, services: Services) -> Ticket | None:
-    """Return the ticket of a message from outside that a program of ours sends on: sieve, procmail, a gateway.
-
-    It stays outside mail, but whoever sends it on is checked and counted like any sender: a trusted client here, the
-    user of sendmail(1) in the egress pass, which finds him by `resent_queue_id`.
-    """
-    if origin.ingress not in (Ingress.LOCAL, Ingress.TRUSTED):
-        return None
-    ticket = _ticket_that_gains_nothing(message, services)
-    if ticket is None:
-        return None
-    if ticket.binding.difference(message.binding):
-        ticket = _of_changed_mail(ticket)
-    if origin.ingress is Ingress.TRUSTED:
-        return dataclasses.replace(ticket, binding=message.binding)
-    return dataclasses.replace(ticket, binding=message.binding, resent_queue_id=message.queue_id)
-
-
-def _of_changed_mail(ticket: Ticket) -> Ticket:
-    """Return the ticket of a message that was changed on its way, and so may be anything.
-
-    Nobody has authenticated it; who sends it answers for it, and no mailbox.
-    """
-    origin = ticket.origin
-    if origin is not None and origin.authenticated.answer is not Answer.NOT_ASKED:
-        changed = Finding(Answer.NO, "changed since it arrived")
-        # SPF was asked about the envelope and the client: that has not changed.
-        kept = " ".join(word for word in origin.authentication_results.split() if word.startswith("spf="))
-        origin = dataclasses.replace(
-            origin, authenticated=changed, envelope_authenticated=changed, authentication_results=kept
-        )
-    return dataclasses.replace(ticket, origin=origin, results_digest="", is_of_changed_mail=True)
-
-
-def _with_excess(kept: Ticket, origin: Origin) -> Ticket:
-    """Return the ticket of a message that a trusted client sends on, with what that client exceeds."""
-    if kept.origin is None or origin.over_limit.answer is not Answer.YES:
-        return kept
-    return dataclasses.replace(kept, origin=dataclasses.replace(kept.origin, over_limit=origin.over_limit))
-
-
-def _ticket_after_filter(message: CollectedMessage, services: Services) -> tuple[Ticket | None, str]:
-    """Return the ticket of a message that a content filter gives back, bound anew, or why there is none.
-
-    What the filter says of spam goes into it: a notice about the message is read by the ticket alone.
-    """
-    problem = ""
-    ticket: Ticket | None
-    try:
-        ticket = open_ticket(
-            services.sealer,
-            message.ticket_values,
-            message.binding,
-            now=services.clock(),
-            lifetime_seconds=services.settings.milter.ticket_lifetime,
-            after_filter=True,
-        )
-    except TicketError as error:
-        kept = _ticket_that_gains_nothing(message, services)
-        ticket, problem = _of_changed_mail(kept) if kept else None, str(error)
-    if ticket is None:
-        return None, problem
-    spam = spam_evidence(message.headers, services.settings.spam.headers)
-    if ticket.origin and spam and not ticket.origin.spam:
-        ticket = dataclasses.replace(ticket, origin=dataclasses.replace(ticket.origin, spam=spam))
-    return dataclasses.replace(ticket, binding=message.binding), problem
-
-
-def _ticket_that_gains_nothing(message: CollectedMessage, services: Services) -> Ticket | None:
-    """Return a ticket that says "it came from outside" or "it is a bounce", whether it fits or not.
-
-    What comes from sendmail(1), a trusted client or a filter can be anybody's copy of anything, changed at will. So
-    there a ticket that does not fit is believed only where that gains nothing; but then it must be believed: a
-    missing Message-ID, which Postfix adds, or a changed Subject must not make outside mail ours.
-    """
-    for value in message.ticket_values:
-        with contextlib.suppress(TicketError):
-            ticket = services.sealer.open(value)
-            is_fresh = _age(ticket, services) <= services.settings.milter.ticket_lifetime
-            if is_fresh and ticket.origin and ticket.origin.ingress in (Ingress.OUTSIDE, Ingress.BOUNCE):
-                first_made_at = ticket.made_at if ticket.first_made_at is None else ticket.first_made_at
-                return dataclasses.replace(ticket, made_at=services.clock(), first_made_at=first_made_at)
-    return None
-
-
-def _age(ticket: Ticket, services: Services) -> float:
-    accepted_at = ticket.made_at if ticket.first_made_at is None else ticket.first_made_at
-    return 0.0 if accepted_at is None else services.clock() - accepted_at
 
 
 def _log(message: CollectedMessage, origin: Origin | None, remark: str) -> str:

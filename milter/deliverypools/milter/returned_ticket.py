@@ -42,8 +42,8 @@ def outside_ticket_on_top(report: Report, services: Services) -> Ticket | None:
         return None
     with contextlib.suppress(TicketError):
         ticket = services.sealer.open(value)
-        made_at = ticket.made_at if ticket.first_made_at is None else ticket.first_made_at
-        is_fresh = made_at is not None and services.clock() - made_at <= services.settings.milter.ticket_lifetime
+        lifetime = services.settings.milter.ticket_lifetime
+        is_fresh = ticket.accepted_at is not None and services.clock() - ticket.accepted_at <= lifetime
         if is_fresh and ticket.origin and ticket.origin.ingress is Ingress.OUTSIDE:
             return ticket
     return None
