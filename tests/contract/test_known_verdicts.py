@@ -58,6 +58,14 @@ class NotingState(StoreBefore):
         self._kept.append(text)
 
 
+def scan_to_the_end(make_scanners, state, wanted):
+    """Scan, and return when all is remembered: whoever waits for an answer has it before other processes do."""
+    remembered = []
+    found = scan(make_scanners(state=NotingState(state, remembered)), wanted)
+    wait_until(lambda: len(remembered) == len(wanted), timeout_seconds=20, what="it is remembered")
+    return found
+
+
 class TestKnown:
     @pytest.mark.parametrize(
         "answer",
@@ -74,9 +82,9 @@ class TestKnown:
         ],
         ids=["ham", "spam"],
     )
-    def test_a_verdict_is_known_to_all_processes(self, make_scanners, scanner_clients, answer):
+    def test_a_verdict_is_known_to_all_processes(self, make_scanners, state, scanner_clients, answer):
         scanner_clients[RSPAMD].answer = answer
-        assert scan(make_scanners()).of(RSPAMD) == answer
+        assert scan_to_the_end(make_scanners, state, (RSPAMD,)).of(RSPAMD) == answer
         assert scan(make_scanners()).of(RSPAMD) == answer
         assert len(scanner_clients[RSPAMD].asked) == 1
 
@@ -114,8 +122,8 @@ class TestKnown:
         scan(make_scanners(make_settings(**change)))
         assert len(scanner_clients[RSPAMD].asked) == 2
 
-    def test_another_user_of_spamd_has_other_preferences(self, make_scanners, scanner_clients):
-        scan(make_scanners(), (SPAMD, RSPAMD))
+    def test_another_user_of_spamd_has_other_preferences(self, make_scanners, state, scanner_clients):
+        scan_to_the_end(make_scanners, state, (SPAMD, RSPAMD))
         scan(make_scanners(make_settings(spamd_user="outbound")), (SPAMD, RSPAMD))
         assert (len(scanner_clients[SPAMD].asked), len(scanner_clients[RSPAMD].asked)) == (2, 1)
 
