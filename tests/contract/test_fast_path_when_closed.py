@@ -124,10 +124,11 @@ class TestEndedByAWorker:
 
     @pytest.fixture
     def ended(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+        watch = FastPathWatch(place.settings)
+        assert watch.is_open()
         with monkeypatch.context() as patched:
-            patched.setattr(adapter, "identity_at", lambda path: (1, 2, 3, 4, 5) if path.endswith("main.cf") else ())
             patched.setattr(adapter, "_difference", lambda _: str(place.etc / "main.cf"))
-            assert not FastPathWatch(place.settings).is_open()
+            assert not watch.is_open()
         return place
 
     def test_processes_may_be_of_meanwhile(self, ended: Place, monkeypatch: pytest.MonkeyPatch):

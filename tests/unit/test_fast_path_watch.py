@@ -271,6 +271,13 @@ class TestWhatComesBack:
         assert not watch.is_open()
         assert "No space left on device: other workers go by what they see themselves" in caplog.text
 
+    def test_what_never_held_here_ends_no_proof(self, place: Place):
+        """In another container the same path leads elsewhere; root would prove it every few minutes."""
+        place.main.write_text("two\n")
+        before = identity_of(place.file)
+        assert not FastPathWatch(place.settings).is_open()
+        assert identity_of(place.file) == before
+
     def test_what_a_worker_may_not_see_ends_no_proof(self, place: Place, watch: FastPathWatch, monkeypatch):
         """Root sees it, and would prove the same again and again."""
         before = identity_of(place.file)

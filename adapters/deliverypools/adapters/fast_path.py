@@ -195,6 +195,8 @@ class FastPathWatch:
         self._unwanted = why_unwanted(settings)
         self._lock = threading.Lock()
         self._known = _Known("not looked at", "")
+        self._held = ""
+        """The proof that was seen to hold last."""
         self._told: str | None = None
 
     def is_open(self, since: str | None = None) -> bool:
@@ -236,14 +238,18 @@ class FastPathWatch:
 
     def _reason(self, known: _Known) -> str:
         """Return why it is closed. A difference that was seen once ends a proof for good, whatever comes back."""
-        if known.problem or not (path := _difference(known.steps)):
+        if known.problem:
             return known.problem
+        if not (path := _difference(known.steps)):
+            self._held = known.seen
+            return ""
         is_seen = identity_at(path) != UNSEEN
         reason = f"{path} {_CHANGED if is_seen else _NOT_TO_BE_SEEN}"
         with self._lock:
             if self._known is known:
                 self._known = known._replace(problem=reason)
-                if is_seen and known.proof:
+                # Where it never held, root may look at other folders than we do, and would only prove it again.
+                if is_seen and known.proof and self._held == known.seen:
                     self._end(known.proof, known.seen, path, reason)
         return reason
 
