@@ -104,8 +104,17 @@ def test_copy_that_somebody_looks_at_does_not_take_the_place_of_what_is_proved(p
     shutil.copytree(place.etc, copy)
     before = identity_of(proof_path(place.settings))
     assert place.look(copy, when_closed=False) == 1
-    said = capsys.readouterr().out
-    assert f"the milter goes by the proof about {place.etc}" in said
+    found, kept = capsys.readouterr().out.splitlines()
+    assert found == f"{copy}: nothing speaks against a fast path"
+    assert kept.startswith(f"Nothing was kept: the milter goes by the proof about {place.etc}. ")
+    assert kept.endswith(f" remove {proof_path(place.settings)}, and run this again")
+    with (copy / "main.cf").open("a") as main:
+        main.write("always_bcc = archive@example.org\n")
+    assert place.look(copy, when_closed=False) == 1
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{copy}: all mail would take the hop:",
+        "  always_bcc = archive@example.org",
+    ]
     assert identity_of(proof_path(place.settings)) == before
 
 
@@ -127,7 +136,7 @@ class TestEndedByAWorker:
         watch = FastPathWatch(place.settings)
         assert watch.is_open()
         with monkeypatch.context() as patched:
-            patched.setattr(adapter, "_difference", lambda _: str(place.etc / "main.cf"))
+            patched.setattr(adapter, "_difference", lambda _: (str(place.etc / "main.cf"), (1, 2, 3, 4, 5)))
             assert not watch.is_open()
         return place
 
@@ -139,6 +148,44 @@ class TestEndedByAWorker:
         proof = read_proof(ended.settings)
         assert proof is not None
         assert "processes of before the change" in proof.problems[0]
+
+    def test_while_root_looks(self, place: Place, monkeypatch: pytest.MonkeyPatch):
+        """As above, but root has begun to look before the change: what it knows of before is no proof any more."""
+        watch, look = FastPathWatch(place.settings), fast_path._look
+        started: list[float] = []
+
+        def looked(*arguments, **options):
+            proof = look(*arguments, **options)
+            if not started:
+                assert watch.is_open()
+                time.sleep(0.2)
+                started.append(time.clock_gettime(time.CLOCK_BOOTTIME))
+                monkeypatch.setattr(PostfixInstance, "processes", lambda *_: {Process(1, started[0])})
+                with monkeypatch.context() as patched:
+                    patched.setattr(adapter, "identity_at", lambda path: (1, 2, 3, 4, 5))
+                    assert not watch.is_open()
+                time.sleep(0.2)
+            return proof
+
+        monkeypatch.setattr(fast_path, "_look", looked)
+        found = fast_path.look_at_fast_path(place.settings, str(place.etc))
+        assert "processes of before the change" in found.line
+        assert not watch.is_open()
+
+    def test_folder_that_only_got_another_mode(self, place: Place, capsys: pytest.CaptureFixture[str]):
+        """It opens again without a reload, whoever sees it first."""
+        watch = FastPathWatch(place.settings)
+        assert watch.is_open()
+        place.etc.chmod(0o711)
+        assert not watch.is_open()
+        # All of Postfix is of after the change, and of before root's look.
+        changed = place.etc.stat().st_ctime - time.time() + time.clock_gettime(time.CLOCK_BOOTTIME)
+        time.sleep(0.2)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(PostfixInstance, "processes", lambda *_: {Process(1, changed + 0.1)})
+            patched.setattr(PostfixInstance, "clock_at_start", lambda _: None)
+            assert place.look() == 0
+        assert capsys.readouterr().out.startswith("fast path: on, ")
 
     def test_all_of_them_are_newer(self, ended: Place, capsys: pytest.CaptureFixture[str]):
         assert ended.look() == 0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deliverypools.adapters.leftover_mail import QueueFiles
-from deliverypools.adapters.postfix_commands import PostfixError
+from deliverypools.adapters.postfix_commands import PostfixError, PostfixInstance
+from deliverypools.adapters.postfix_editor import PostfixEditor
 from deliverypools.adapters.postfix_queue import PostfixQueue
+from deliverypools.cli import postfix_uninstall
+from deliverypools.core.postfix_install.manifest import Reload
 
 POSTCAT = """\
 what=$3; shift 4
@@ -138,3 +143,35 @@ def test_what_no_pass_has_led_to_a_transport_of_ours_is_undecided(ours: Callable
     looked_at = QueueFiles(Path("/nowhere"), ["pool-normal", "pool-relay"])
     assert looked_at.undecided(PostfixQueue()) == 2
     assert looked_at.named(PostfixQueue()) == {"pool-normal"}
+
+
+def test_what_is_handed_on_while_uninstall_looks_is_found_by_its_new_queue_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In the list it has one queue id; when postcat looks for that, it has another."""
+    entry = '{"queue_name": "active", "queue_id": "%s", "arrival_time": 1, "recipients": []}'
+    handed_on = tmp_path / "handed-on"
+    postqueue = f"test -e {handed_on} && echo '{entry % 'Y'}' || echo '{entry % 'X'}'"
+    postcat = f"""\
+shift 4
+if test $1 = X; then
+  touch {handed_on}
+  echo "postcat: fatal: open queue file X: No such file or directory" >&2; exit 1
+fi
+printf '*** ENVELOPE RECORDS active/%s ***\\ncontent_filter: pool-normal:\\n' $1
+"""
+    for name, script in {"postqueue": postqueue, "postcat": postcat}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "main.cf").touch()
+    monkeypatch.setattr(postfix_uninstall, "old_processes", lambda *_: set())
+    run = postfix_uninstall._Uninstall(
+        options=argparse.Namespace(requeue=False, wait=0.0, json=False),
+        instance=PostfixInstance(str(tmp_path)),
+        editor=PostfixEditor(PostfixInstance(str(tmp_path)), time.time),
+        queue=PostfixQueue(str(tmp_path)),
+    )
+    reload = Reload(at=1.0, uptime_seconds=1.0, boot_id="x", ended_at=5.0)
+    left, _ = postfix_uninstall._wait(run, ["pool-normal"], reload)
+    assert [message.queue_id for message in left] == ["Y"]

@@ -53,6 +53,7 @@ def printing(
         )
         one = Printing(cast("IO[bytes]", process.stdout))
         deadline = threading.Timer(most_seconds, process.kill)
+        deadline.daemon = True  # a program that ends by an error does not wait for it
         try:
             deadline.start()
             yield one

@@ -37,6 +37,7 @@ _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 PROVE_IT: Final = "run `delivery-pools check` as root"
 _AGAIN: Final = f"the timer delivery-pools-fast-path looks again every few minutes; or {PROVE_IT}"
 _CHANGED: Final = f"has changed since; {_AGAIN}"
+_NO_TIME: Final = -1
 _NOT_TO_BE_SEEN: Final = "is where this user may not look; its folders have to be open to the daemons' user"
 
 _log = logging.getLogger(__name__)
@@ -65,19 +66,21 @@ def _identity(found: os.stat_result) -> str:
 # ---- the file
 
 
-def write_proof(settings: Settings, proof: Proof) -> None:
+def write_proof(settings: Settings, proof: Proof, *, in_place_of: str | None = None) -> bool:
     """Keep a proof: the whole of it, or none of it.
+
+    With `in_place_of`, what `identity_of` said of the file, it is kept only while that is the one that is there; return
+    whether it was.
 
     Raises:
         OSError: it cannot be written.
     """
     path = proof_path(settings)
     _make_folder(path.parent)
-    _write(path, proof)
+    return _write(path, proof, in_place_of)
 
 
-def _write(path: Path, proof: Proof, *, in_place_of: str | None = None) -> None:
-    """Write a proof; with `in_place_of`, only while that is the file that is there (`identity_of`)."""
+def _write(path: Path, proof: Proof, in_place_of: str | None) -> bool:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -85,8 +88,10 @@ def _write(path: Path, proof: Proof, *, in_place_of: str | None = None) -> None:
             file.write(proof_to_json(proof))
             file.flush()
             os.fsync(descriptor)
-        if in_place_of in (None, identity_of(path)):
-            os.replace(temporary, path)  # noqa: PTH105
+        if in_place_of not in (None, identity_of(path)):
+            return False
+        os.replace(temporary, path)  # noqa: PTH105
+        return True
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108
@@ -240,28 +245,23 @@ class FastPathWatch:
         """Return why it is closed. A difference that was seen once ends a proof for good, whatever comes back."""
         if known.problem:
             return known.problem
-        if not (path := _difference(known.steps)):
+        if not (difference := _difference(known.steps)):
             self._held = known.seen
             return ""
-        is_seen = identity_at(path) != UNSEEN
-        reason = f"{path} {_CHANGED if is_seen else _NOT_TO_BE_SEEN}"
+        path, now = difference
+        reason = f"{path} {_NOT_TO_BE_SEEN if now == UNSEEN else _CHANGED}"
         with self._lock:
             if self._known is known:
                 self._known = known._replace(problem=reason)
                 # Where it never held, root may look at other folders than we do, and would only prove it again.
-                if is_seen and known.proof and self._held == known.seen:
-                    self._end(known.proof, known.seen, path, reason)
+                if now != UNSEEN and known.proof and self._held == known.seen:
+                    self._keep_end(_ended(known.proof, path, now, reason), known.seen)
         return reason
 
-    def _end(self, proof: Proof, seen: str, path: str, reason: str) -> None:
-        """Write into the proof that it has ended, for the other workers and for root: they may look too late to see it.
-
-        What is at `path` is unknown to whoever proves it anew: since when it is so has to be told by its own time.
-        """
-        steps = {**proof.steps, path: Step(UNSEEN, proof.steps[path].since)}
-        ended = replace(proof, steps=steps, problems=(reason,), is_reloaded=False)
+    def _keep_end(self, ended: Proof, seen: str) -> None:
+        """Keep that a proof has ended, for the other workers and for root: when they look it may be as it was again."""
         try:
-            _write(self._path, ended, in_place_of=seen)
+            _write(self._path, ended, seen)
         except OSError as error:
             _log.warning("%s: %s: other workers go by what they see themselves", self._path, error.strerror)
 
@@ -309,10 +309,22 @@ def why_unwanted(settings: Settings) -> str:
     return "" if settings.fast_path == "auto" else f'fast_path = "{settings.fast_path}" in the settings'
 
 
-def _difference(steps: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
-    """Return the first name at which there is not what was there; "" if all is as it was."""
+def _ended(proof: Proof, path: str, now: tuple[int, ...], reason: str) -> Proof:
+    """Return a proof that has ended, as `now` was seen at a path.
+
+    No file is what it says of that path then: to who proves it anew, the file's own time tells since when it is so.
+    """
+    step = proof.steps[path]
+    is_same_file = now[:2] == step.identity[:2]
+    of_none = (*step.identity[:2], _NO_TIME) if is_same_file else UNSEEN
+    steps = {**proof.steps, path: Step(of_none, step.since)}
+    return replace(proof, steps=steps, problems=(reason,), is_reloaded=False)
+
+
+def _difference(steps: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[str, tuple[int, ...]] | None:
+    """Return the first name at which there is not what was there, and what is there; None if all is as it was."""
     for path, identity in steps:
         now = identity_at(path)
         if now != identity or now == UNSEEN:
-            return path
-    return ""
+            return path, now
+    return None

@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from deliverypools.adapters.fast_path import (
     FastPathWatch,
@@ -28,10 +28,12 @@ from deliverypools.cli.exits import FAILED, OK
 from deliverypools.cli.options import read_settings
 from deliverypools.cli.postfix_proposal import as_json
 from deliverypools.core.facts import printable
-from deliverypools.core.fast_path import Proof, ProofError, proof_to_json, settings_digest
+from deliverypools.core.fast_path import CHANGED_MEANWHILE, Proof, ProofError, proof_to_json, settings_digest
 from deliverypools.core.postfix_check.site import HOP_CLIENT
 from deliverypools.core.postfix_check.syntax import route_of, split_list
 from deliverypools.core.settings import Settings
+
+_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class FastPath:
     proof: Proof | None = None
     note: str = ""
     """Why what was found is not what the milter goes by."""
+    looked_at: str = ""
+    """The configuration that was only looked at, as the milter goes by the proof about another; "" for none."""
 
     @property
     def is_on(self) -> bool:
@@ -65,6 +69,9 @@ class FastPath:
 
     def lines(self) -> list[str]:
         """Return what to print with every reason."""
+        if self.looked_at:
+            would = "all mail would take the hop:" if self.reasons else "nothing speaks against a fast path"
+            return [f"{self.looked_at}: {would}", *(f"  {printable(one)}" for one in self.reasons), self.note]
         if len(self._all_reasons) < 2:  # noqa: PLR2004  (one line says it all)
             return [self.line]
         return ["fast path: off, all mail takes the hop:", *(f"  {printable(one)}" for one in self._all_reasons)]
@@ -96,7 +103,7 @@ def look_at_fast_path(settings: Settings, config_directory: str | None) -> FastP
     config_directory = _as_postfix_says(config_directory, previous)
     if previous is not None and not is_root and not FastPathWatch(settings).reason:
         return FastPath((), previous)  # What root has proved holds; others see less.
-    return _proved(settings, config_directory, previous, may_vouch_for_reload=is_root)
+    return _proved(settings, config_directory, may_vouch_for_reload=is_root)
 
 
 def looks_after(settings: Settings, config_directory: str | None) -> bool:
@@ -173,13 +180,16 @@ def _is_in_use_elsewhere(previous: Proof, config_directory: str | None) -> bool:
 
 def _looked_at_only(settings: Settings, config_directory: str | None, previous: Proof) -> FastPath:
     """Say what holds for a configuration, a copy perhaps, without taking the proof about another from the milter."""
-    kept = f"the milter goes by the proof about {previous.config_directory}, which stays; of {config_directory} "
+    note = (
+        f"Nothing was kept: the milter goes by the proof about {previous.config_directory}. For one about this"
+        f" configuration remove {proof_path(settings)}, and run this again"
+    )
+    directory = str(config_directory)
     try:
         proof = _look(settings, config_directory, None, may_vouch_for_reload=os.geteuid() == 0)
     except PostfixUnreadable as error:
-        return FastPath((f"the configuration of Postfix cannot be read: {error}",), note=f"{kept}this was found:")
-    found = "these are the reasons:" if proof.problems else "nothing speaks against it"
-    return FastPath(proof.problems, proof, note=f"{kept}{found}")
+        return FastPath((f"the configuration of Postfix cannot be read: {error}",), note=note, looked_at=directory)
+    return FastPath(proof.problems, proof, note=note, looked_at=directory)
 
 
 def _prove_when_closed(settings: Settings, options: argparse.Namespace) -> int:
@@ -237,23 +247,24 @@ def _keep_unless_changed(editor: PostfixEditor, settings: Settings, proof: Proof
     """Keep a proof, and say so, unless somebody has changed meanwhile what it says: an uninstall, another look."""
     try:
         with editor.locked():
-            if identity_of(proof_path(settings)) != seen or not _is_as_it_was(proof):
+            if not _is_as_it_was(proof) or (found := _kept(settings, proof, in_place_of=seen)) is None:
                 return OK
-            found = _kept(settings, proof)
     except PostfixError:
         return OK
     print(as_json(found.as_json()) if is_json else "\n".join(found.lines()))
     return FAILED if found.note else OK
 
 
-def _proved(
-    settings: Settings, config_directory: str | None, previous: Proof | None, *, may_vouch_for_reload: bool
-) -> FastPath:
-    try:
-        proof = _look(settings, config_directory, previous, may_vouch_for_reload=may_vouch_for_reload)
-    except PostfixUnreadable as error:
-        return _removed(settings, f"the configuration of Postfix cannot be read: {error}")
-    return _kept(settings, proof)
+def _proved(settings: Settings, config_directory: str | None, *, may_vouch_for_reload: bool) -> FastPath:
+    for _ in range(_TRIES):
+        seen, previous = identity_of(proof_path(settings)), _previous(settings)
+        try:
+            proof = _look(settings, config_directory, previous, may_vouch_for_reload=may_vouch_for_reload)
+        except PostfixUnreadable as error:
+            return _removed(settings, f"the configuration of Postfix cannot be read: {error}")
+        if found := _kept(settings, proof, in_place_of=seen):
+            return found
+    return _removed(settings, CHANGED_MEANWHILE)
 
 
 def _look(
@@ -264,10 +275,11 @@ def _look(
     )
 
 
-def _kept(settings: Settings, proof: Proof) -> FastPath:
-    """Keep a proof for the milter."""
+def _kept(settings: Settings, proof: Proof, *, in_place_of: str) -> FastPath | None:
+    """Keep a proof for the milter; None: another one is there than the one that was seen, a change was noticed."""
     try:
-        write_proof(settings, proof)
+        if not write_proof(settings, proof, in_place_of=in_place_of):
+            return None
     except OSError as error:
         note = f"what was found cannot be kept: {proof_path(settings)}: {error.strerror}; run this as root"
         return FastPath(proof.problems, proof, note)

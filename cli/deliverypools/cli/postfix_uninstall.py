@@ -180,21 +180,24 @@ def _wait(run: _Uninstall, transports: list[str], reload: Reload) -> tuple[list[
     while True:
         # The processes first: what they hand in before they end is queued then.
         reload, old = _see_who_is_left(run, reload)
+        files = QueueFiles(run.instance.directory, transports, _ours_until(reload))
         began = time.monotonic()
-        left = QueueFiles(run.instance.directory, transports, _ours_until(reload)).ours(run.queue)
+        # Twice: what was handed on between the list and the look into the files has another queue id now.
+        left = files.ours(run.queue) or files.ours(run.queue)
+        look_seconds = time.monotonic() - began
         if not left and not old:
             break
         if is_requeue and left:
             _requeue(run, left)
             if all(message.queue_name == HOLD_QUEUE for message in left):
                 break
-        now = time.monotonic()
-        if now >= deadline:
+        if time.monotonic() >= deadline:
             break
         if len(left) != said:
             said = len(left)
             run.say(f"{said} messages of ours are queued")
-        time.sleep(min(max(_LOOK_SECONDS, _PAUSES * (now - began)), deadline - now))
+        pause = _LOOK_SECONDS if is_requeue else max(_LOOK_SECONDS, _PAUSES * look_seconds)
+        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
     return left, old
 
 
