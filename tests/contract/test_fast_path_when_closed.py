@@ -174,6 +174,9 @@ class TestEndedByAWorker:
 
     def test_folder_that_only_got_another_mode(self, place: Place, capsys: pytest.CaptureFixture[str]):
         """It opens again without a reload, whoever sees it first."""
+        (place.etc / "main.cf").touch()  # proved anew, after the last change of the folder above
+        assert place.look() == 0
+        capsys.readouterr()
         watch = FastPathWatch(place.settings)
         assert watch.is_open()
         place.etc.chmod(0o711)
