@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -62,10 +62,6 @@ class Scenario:
     incidents: list[Incident] = field(default_factory=list)
     usual: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Usual number of an hour, by stream."""
-
-    def usual_of(self, streams: Sequence[str]) -> Mapping[str, float]:
-        """Return the usual number of an hour of streams."""
-        return {stream: self.usual[stream] for stream in streams}
 
 
 class Inventor:

@@ -46,11 +46,6 @@ class HopRoute:
         """What a table of transports says to lead mail there."""
         return f"{HOP_CLIENT}:[127.0.0.1]:{self.port}"
 
-    @property
-    def suffix(self) -> str:
-        """What the names of its services and files end with."""
-        return "" if self.number == 1 else str(self.number)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
