@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
+# Some containers set it: each of the thousand processes of the tests would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Options and message files for the demo, options for bench-policy: make demo ARGS="--json MESSAGE.eml"
 ARGS ?=

@@ -18,7 +18,16 @@ from deliverypools.cli.postfix_findings import unreadable_remedy, wrapped
 COMMANDS = (
     *(("demo",), ("milter",), ("policy",), ("classify",), ("check",), ("keys",), ("keys", "rotate"), ("usage",)),
     *(("restricted",), *(("restricted", action) for action in ("list", "add", "release", "requeue"))),
-    *(("dropped",), ("dropped", "list"), ("explain",)),
+    *(
+        ("dropped",),
+        ("dropped", "list"),
+        ("explain",),
+        ("audit",),
+        ("replay",),
+        ("decisions",),
+        ("decisions", "export"),
+    ),
+    *(("postfix",), *(("postfix", action) for action in ("render", "install", "uninstall", "fast-path"))),
 )
 
 
@@ -34,6 +43,14 @@ def test_help_names_every_command(run):
     assert {command[0] for command in COMMANDS} <= {
         line.split()[0] for line in text.splitlines() if line[:4] == " " * 4
     }
+
+
+@pytest.mark.parametrize("name", ["milter", "policy"])
+def test_a_daemon_does_not_load_the_other_commands(name):
+    asked = f"import sys; from deliverypools.cli.main import parser; parser({name!r}); print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert "deliverypools.cli.daemons" in loaded
+    assert {"deliverypools.cli.check", "deliverypools.cli.postfix", "deliverypools.cli.classify"}.isdisjoint(loaded)
 
 
 def test_a_command_is_required(run):

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Final
 
 from deliverypools.adapters.state import StateUnavailable
-from deliverypools.cli import (
-    audit,
-    check,
-    classify,
-    daemons,
-    decisions,
-    demo,
-    dropped,
-    explain,
-    keys,
-    postfix,
-    replay,
-    restricted,
-    usage,
-)
 from deliverypools.cli.exits import EX_CONFIG, FAILED
 from deliverypools.cli.shared_state import failure_text
 from deliverypools.core.settings import SettingsError
 
-_COMMANDS = (
-    *(demo, daemons, classify, explain, restricted, dropped, usage),
-    *(audit, replay, decisions, check, postfix, keys),
-)
+_MODULES: Final = {
+    "demo": "demo",
+    "milter": "daemons",
+    "policy": "daemons",
+    "classify": "classify",
+    "explain": "explain",
+    "restricted": "restricted",
+    "dropped": "dropped",
+    "usage": "usage",
+    "audit": "audit",
+    "replay": "replay",
+    "decisions": "decisions",
+    "check": "check",
+    "postfix": "postfix",
+    "keys": "keys",
+}
+"""The module of each command, in the order of `--help`."""
 
 _EPILOG = """\
 Settings: --config FILE, else the variable DELIVERY_POOLS_CONFIG, else /etc/delivery-pools/delivery-pools.toml.
@@ -40,8 +40,11 @@ Exit status: 0 done; 1 something was found or went wrong; 2 the command line is 
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """Return the parser of one command, or of all of them if there is none of that name.
+
+    Only that command is loaded: a daemon, and whoever waits for an answer, does without the others.
+    """
     top = argparse.ArgumentParser(
         prog="delivery-pools",
         description="Outbound delivery pools for Postfix: mail that could harm the reputation of your addresses"
@@ -51,8 +54,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {metadata.version('delivery-pools')}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in _COMMANDS:
-        module.add_to(commands)
+    modules = [_MODULES[command]] if command in _MODULES else dict.fromkeys(_MODULES.values())
+    for name in modules:
+        importlib.import_module(f"deliverypools.cli.{name}").add_to(commands)
     return top
 
 
@@ -63,9 +67,9 @@ def _run(options: argparse.Namespace) -> int:
     return status
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        return parser().parse_args(arguments)
+        return parser(*arguments[:1]).parse_args(arguments)
     except SystemExit:
         # `--help` has printed something.
         try:
@@ -83,7 +87,7 @@ def _go_on_without_reader() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    options = _parsed(arguments)
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         # File names and message text may hold anything; what a terminal cannot show is escaped, not fatal.
         if isinstance(stream, io.TextIOWrapper):
