@@ -16,8 +16,9 @@ deb_packages = binutils python3-dev python3-venv
 PYTEST_ARGS ?=
 install_tests = tests/e2e/test_postfix_*.py tests/e2e/test_two_instances.py tests/e2e/test_profile_change.py tests/e2e/test_planned_routes.py tests/e2e/test_fast_path_*.py
 failure_tests = tests/e2e/test_failures*.py tests/e2e/test_scanner*.py tests/e2e/test_soak.py
+check_tests = tests/e2e/test_check_*.py tests/e2e/test_audit.py
 # What has a target of its own: `make test` stays short.
-of_others = $(foreach file,$(install_tests) $(failure_tests) tests/e2e/test_package*.py,--ignore-glob '$(file)')
+of_others = $(foreach file,$(install_tests) $(failure_tests) $(check_tests) tests/e2e/test_package*.py,--ignore-glob '$(file)')
 pytest = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help
@@ -53,6 +54,10 @@ test-failures: prepare  ## daemons, stores, DNS, scanners and Postfix itself fai
 .PHONY: test-install
 test-install: prepare  ## changes of a running Postfix: install and uninstall under load and interrupted, proofs of the fast path; root, 12 minutes
 	$(pytest) $(wildcard $(install_tests)) $(PYTEST_ARGS)
+
+.PHONY: test-checks
+test-checks: prepare  ## broken configurations of a running Postfix: what `check`, `check --live` and `audit` say; root, 2 minutes
+	$(pytest) $(wildcard $(check_tests)) $(PYTEST_ARGS)
 
 .PHONY: test-hop
 test-hop: prepare  ## the end-to-end tests with all mail through the hop: `make test` has the fast path on; root
