@@ -63,6 +63,25 @@ def test_a_family_that_the_machine_does_not_speak_takes_no_socket(monkeypatch):
     assert [further.acquire(blocking=False) for _ in range(5)] == [True] * 4 + [False]
 
 
+def test_with_none_to_spare_the_socket_before_is_closed_first(monkeypatch):
+    open_at_once = []
+
+    class Counted(socket.socket):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+            open_at_once.append(sum(each.fileno() >= 0 for each in made))
+
+    made = []
+    monkeypatch.setattr(nameserver.socket, "socket", Counted)
+    servers = [nameserver.Server("127.0.0.1", port, time.monotonic) for port in (5301, 5302, 5303)]
+    question = nameserver.OpenQuestion(servers, 1, threading.BoundedSemaphore(1))
+    for each in question.nameservers:
+        question.send(dns.message.make_query("a.example", "MX"), each)
+    question.close()
+    assert open_at_once == [1, 2, 1]
+
+
 def test_a_thread_that_could_not_be_started_leaves_nothing_behind(make_resolver, monkeypatch):
     resolve = make_resolver()
     with monkeypatch.context() as patch:

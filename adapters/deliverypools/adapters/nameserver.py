@@ -126,14 +126,18 @@ class OpenQuestion:
             self.drop(server)
 
     def _connect(self, server: _AskedServer) -> socket.socket:
-        # Before anything is taken for it: a family that this machine does not speak has none.
-        connection = socket.socket(_family(server.address), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        if self._open:
-            if self._further.acquire(blocking=False):
-                self._further_taken += 1
-            else:
-                # Rather lose late answers than take the descriptors that mail needs.
-                self._drop_all()
+        is_further = bool(self._open) and self._further.acquire(blocking=False)
+        if not is_further:
+            # Rather lose late answers than take the descriptors that mail needs, be it for a moment.
+            self._drop_all()
+        try:
+            connection = socket.socket(_family(server.address), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        except OSError:
+            # A family that this machine does not speak.
+            if is_further:
+                self._further.release()
+            raise
+        self._further_taken += is_further
         self._open[server] = connection
         self._selector.register(connection, selectors.EVENT_READ, server)
         # Connected: the kernel drops what comes from any other address, and a closed port is told at once.
