@@ -29,8 +29,8 @@ from deliverypools.core.tallies import DAY, MINUTE
 
 SECRET = "Corre%20ct-horse"
 ALICE = Account(Ingress.SUBMISSION, "alice")
-SECONDS_AT_MOST = 3
-"""About two, on a machine that is busy."""
+SECONDS_AT_MOST = 6
+"""About two, on a machine that is very busy; eight calls one after the other would take eight or more."""
 
 
 @pytest.fixture

@@ -322,7 +322,7 @@ class TestLocking:
             before = time.monotonic()
             with pytest.raises(StateUnavailable, match="locked"):
                 state.count(tally(1))
-            assert 1.5 < time.monotonic() - before < 4
+            assert 1.5 < time.monotonic() - before < 8
             other.execute("ROLLBACK")
         state.count(tally(1))
         assert held(state) == 2
@@ -356,7 +356,7 @@ class TestLocking:
             thread.join()
         blocker.close()
         assert len(failures) == 8
-        assert time.monotonic() - before < 8, "one after the other would be 16 seconds"
+        assert time.monotonic() - before < 12, "one after the other would be 16 seconds"
 
     def test_nothing_is_counted_by_a_call_that_failed(self, path, state):
         state.count(tally(3))

@@ -117,9 +117,33 @@ class TestReload:
         milter.site.write(accepted_domains=["example.net"])
         milter.signal(signal.SIGHUP)
         milter.wait_for_log("settings reloaded")
-        wait_until(
-            lambda: egress_pass(milter, mail).added_values(TAG) == ["relay"], timeout_seconds=10, what="new settings"
-        )
+        assert egress_pass(milter, mail).added_values(TAG) == ["relay"]
+
+    def test_what_comes_after_the_word_of_the_reload_is_decided_by_the_new_settings(self, make_site, start):
+        """Also where a worker of before is slow to hear of it."""
+        milter = start("milter", make_site())
+        mail = MAIL.after(first_pass(milter))
+        milter.site.write(accepted_domains=["example.net"])
+        slow = milter.workers[0]
+        os.kill(slow, signal.SIGSTOP)
+        milter.signal(signal.SIGHUP)
+        with pytest.raises(TimeoutError):
+            wait_until(lambda: "settings reloaded" in milter.log, timeout_seconds=1, what="nothing")
+        os.kill(slow, signal.SIGCONT)
+        milter.wait_for_log("settings reloaded")
+        assert "does not say that it has stopped" not in milter.log
+        assert egress_pass(milter, mail).added_values(TAG) == ["relay"]
+
+    def test_a_worker_that_does_not_hear_of_it_keeps_the_new_ones_from_nothing(self, make_site, start):
+        milter = start("milter", make_site())
+        slow = milter.workers[0]
+        os.kill(slow, signal.SIGSTOP)
+        milter.signal(signal.SIGHUP)
+        milter.wait_for_log("a worker of before does not say that it has stopped accepting")
+        milter.wait_for_log("settings reloaded")
+        assert first_pass(milter).reply == b"c"
+        os.kill(slow, signal.SIGCONT)
+        wait_until(lambda: not is_running(slow), timeout_seconds=10, what="the end of the slow one")
 
     def test_a_new_key_is_taken_and_old_tickets_stay_good(self, make_site, start):
         milter = start("milter", make_site())

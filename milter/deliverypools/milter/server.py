@@ -24,6 +24,8 @@ _RESPAWN_SECONDS = 1.0
 """A worker that lived shorter than this is respawned after a pause of as much."""
 _KILL_AFTER_SECONDS = 90.0
 _MOST_RETIRED_PER_WORKER = 4
+_RETIRE_SECONDS = 5.0
+"""Workers stop accepting in milliseconds, unless they are stopped themselves or still start."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class MilterServer:
         self._draining: dict[int, float] = {}
         self._respawn_at: list[float] = []
         self._lifeline_read, self._lifeline_write = os.pipe()
+        self._accepting_read, self._accepting_write = os.pipe()
         self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._listening_fd = -1
@@ -115,10 +118,17 @@ class MilterServer:
             # Its own process group: Ctrl-C in a terminal is for the master, which drains.
             os.setpgid(0, 0)
             os.close(self._lifeline_write)
+            os.close(self._accepting_read)
             if self._lock is not None:
                 # It is the master's: a new one may start while the workers of one that was killed still drain.
                 os.close(self._lock)
-            run_worker(self._settings, self._keys, self._listening_fd, self._lifeline_read)
+            run_worker(
+                self._settings,
+                self._keys,
+                self._listening_fd,
+                accepting=self._accepting_write,
+                lifeline=self._lifeline_read,
+            )
         except BaseException:  # noqa: BLE001  (a child must never return into the master)
             _log.exception("worker could not start")
         finally:
@@ -163,15 +173,26 @@ class MilterServer:
             return
         settings = keep_until_restart(settings, self._settings, ["milter"], _log)
         self._settings, self._keys = settings, keys
+        self._retire_workers()
         _log.info("settings reloaded: new workers take over, the old ones finish what they have")
-        for pid in self._workers:
-            _signal(pid, RETIRE_SIGNAL)
-        self._retired += self._workers
-        self._workers = {}
         # Sessions may last for hours; many reloads meanwhile must not pile up processes.
         most = _MOST_RETIRED_PER_WORKER * settings.milter.workers
         self._drain(self._retired[:-most])
         self._retired = self._retired[-most:]
+
+    def _retire_workers(self) -> None:
+        """Let the workers accept nothing more; return when it is so: who connects from then on meets new ones."""
+        for pid in self._workers:
+            _signal(pid, RETIRE_SIGNAL)
+        self._retired += self._workers
+        self._workers = {}
+        os.close(self._accepting_write)
+        if not select.select([self._accepting_read], [], [], _RETIRE_SECONDS)[0]:
+            _log.warning(
+                "a worker of before does not say that it has stopped accepting: it may decide by the old settings"
+            )
+        os.close(self._accepting_read)
+        self._accepting_read, self._accepting_write = os.pipe()
 
     def _drain(self, pids: Iterable[int]) -> None:
         deadline = time.monotonic() + self._settings.milter.drain_seconds + _KILL_AFTER_SECONDS

@@ -57,8 +57,10 @@ def register(socket_name: str) -> None:
         Milter.milter.main = run_main
 
 
-def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int) -> None:
+def run_worker(settings: Settings, keys: Keys, listening_fd: int, *, accepting: int, lifeline: int) -> None:
     """Serve until the master says so, or is gone (`lifeline`, a pipe, ends); does not return.
+
+    `accepting` is the writing end of a pipe: closed, it tells the master that nothing more is accepted.
 
     Retire: accept nothing more, let open sessions end. Drain: the same for `milter.drain_seconds` at most, then
     wait for the messages that are still in progress.
@@ -92,6 +94,7 @@ def run_worker(settings: Settings, keys: Keys, listening_fd: int, lifeline: int)
     libmilter.start()
     must_drain = _wait_for_order(woken, lifeline, None)
     address = _stop_accepting(listening_fd)
+    os.close(accepting)
     while not must_drain and open_sessions(address):
         must_drain = _wait_for_order(woken, lifeline, _LOOK_AGAIN_SECONDS)
     deadline = time.monotonic() + settings.milter.drain_seconds
