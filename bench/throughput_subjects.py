@@ -103,13 +103,13 @@ class Subject:
         if sent.refused:
             self.problems.append(f"{self.name}: refused: {dict(sent.refused.most_common(3))}")
         if not sent.accepted:
-            raise RuntimeError(f"{self.name}: nothing was accepted: {dict(sent.refused)}\n{self.lab.logs()[-3000:]}")
+            raise RuntimeError(f"{self.name}: nothing was accepted: {dict(sent.refused)}\n{self.lab.logs()}")
         try:
             transactions = sent.accepted * -(-wanted.recipients // _BATCH)
             delivered_at = self.sink.wait_for(known + transactions, _ARRIVAL_SECONDS)
             self.lab.wait_until_queue_is_empty(_ARRIVAL_SECONDS)
         except TimeoutError as error:
-            raise RuntimeError(f"{self.name}: {error}\n{self.lab.logs()[-3000:]}") from error
+            raise RuntimeError(f"{self.name}: {error}\n{self.lab.logs()}") from error
         used = differences(before, self.meter.seconds())
         run = Run(sent=sent, delivered_at=delivered_at, cpu_seconds=used, megabytes=self.meter.megabytes())
         self._check(wanted, sent)

@@ -36,4 +36,4 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.when == "call" and report.failed:
-        report.sections += [("lab", lab.logs()[-12000:]) for lab in running.labs]
+        report.sections += [("lab", lab.logs()) for lab in running.labs]

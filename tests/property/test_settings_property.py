@@ -250,6 +250,11 @@ def toml_of(lines):
 @example("uid:33+web")
 @example("*+x@example.org")
 @example("[::1]:25")
+@example("0000000/")
+@example("00000::/")
+@example("0::1]")
+@example("192.0.2.70::")
+@example("192.0.2.70:@example.org")
 def test_an_account_is_the_name_that_is_counted(text):
     try:
         name = account(text)
@@ -258,7 +263,9 @@ def test_an_account_is_the_name_that_is_counted(text):
     else:
         assert account_name(name) == name or client_ip(name)
         assert not re.match(r"uid:(?!unknown$|[0-9]+$)[^@]*$", name)
-        assert not re.match(r"[0-9.]{7,}[/:]|\[?[0-9a-f]+::[0-9a-f]*[]/]|\*@", name)
+        assert not name.startswith("*@")
+        assert not re.match(r"[0-9]{1,3}(\.[0-9]{1,3}){3}(/[^@]*|:[^:@]*)$", name)
+        assert not re.match(r"(\[[0-9a-f]{1,4}::[0-9a-f]{0,4}\]|[0-9a-f]{1,4}::[0-9a-f]{0,4}/)[^@]*$", name)
         return
     assert re.match(r"is empty; write |got .*; write ", advice)
 

@@ -42,6 +42,7 @@ from deliverypools.lab.site import HOP, NO_PROFILE, Site
 
 OUTSIDE_CLIENT = "203.0.113.1"
 TRUSTED_CLIENT = "127.0.0.1"
+_MOST_SHOWN = 20_000
 FAST_PATH_VARIABLE = "DELIVERY_POOLS_LAB_FAST_PATH"
 """`off` in the environment: all mail of labs takes the hop, until a test proves the fast path itself."""
 SMTP_TIMEOUT_SECONDS = 60
@@ -163,9 +164,9 @@ class Lab:
                 self._start_daemon(self._our_daemon(name))
         if self._site.sieve:
             self._start_daemon(make_dovecot(self.directory / "dovecot", self.network, self.postfix))
+        self._cleanup.callback(self.postfix.stop)
         with self.network.inside():
             self.postfix.start()
-        self._cleanup.callback(self.postfix.stop)
         if self.profile == HOP and os.environ.get(FAST_PATH_VARIABLE) != "off":
             self.prove_fast_path()
 
@@ -374,9 +375,10 @@ class Lab:
         self.postfix.wait_until_queue_is_empty(timeout_seconds)
 
     def logs(self) -> str:
-        """Return all logs, for a failure report."""
-        texts = [f"==== {name}\n{daemon.log()}" for name, daemon in self.daemons.items()]
-        return "\n".join([f"==== postfix\n{self.postfix.log()}", *texts])
+        """Return the end of each log, for a failure report; the settings, which each daemon says, are left out."""
+        logs = {"postfix": self.postfix.log(), **{name: daemon.log() for name, daemon in self.daemons.items()}}
+        texts = {name: re.sub(r".* setting: .*\n", "", text)[-_MOST_SHOWN:] for name, text in logs.items()}
+        return "\n".join(f"==== {name}\n{text}" for name, text in texts.items())
 
 
 def transaction(

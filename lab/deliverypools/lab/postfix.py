@@ -25,6 +25,7 @@ from deliverypools.core.postfix_install.examples import (
     render_master,
 )
 from deliverypools.lab.namespace import Network
+from deliverypools.lab.passed_over import PassedOver
 from deliverypools.lab.site import (
     DOVECOT_SOCKET,
     HOP,
@@ -79,6 +80,7 @@ class Postfix:
         self.sasl_directory = self.config_directory / "sasl"
         self.log_file = directory / "log" / "mail.log"
         self._master: subprocess.Popen[bytes] | None = None
+        self._passed_over: PassedOver | None = None
         self._make_directories()
         self._write_chroot(nameserver)
         self._write_users()
@@ -246,6 +248,7 @@ forward_path = {self.forward_directory}/$user
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._passed_over = PassedOver(self.queue_directory / "incoming")
         with self.network.inside():
             wait_until(self._answers, timeout_seconds=20, what=f"Postfix on ports {self.ports}")
 
@@ -274,6 +277,8 @@ forward_path = {self.forward_directory}/$user
         """End this instance and every process of it; return when nothing answers on its ports."""
         if self._master is None:
             return
+        if self._passed_over is not None:
+            self._passed_over.stop()
         if self._master.poll() is None:
             self._master.terminate()
             try:

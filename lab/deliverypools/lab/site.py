@@ -11,7 +11,7 @@ from deliverypools.core.postfix_install.service_line import parse_service
 MASTER_CF: Final = Path("/usr/share/postfix/master.cf.dist")
 MASTER_CHANGES: Final = """\
 # Retries come within seconds here, so qmgr may meet a message that its last delivery agent still holds. It puts it
-# back into the incoming queue, and looks there again at its next wakeup: 300 seconds by default.
+# back into the incoming queue (see passed_over.py), and looks there again at its next wakeup: 300 seconds by default.
 qmgr unix n - n 2 1 qmgr
 submission inet n - y - - smtpd
   -o syslog_name=postfix/submission
