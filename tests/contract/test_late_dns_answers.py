@@ -188,4 +188,5 @@ class TestDescriptors:
         resolver = resolve(silent, server)
         for name in ("a.example", "nowhere.invalid"):
             resolver.look_up(name, "A", SECONDS)
-        assert open_files() == before
+        # As above.
+        assert open_files() <= before

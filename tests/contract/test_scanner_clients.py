@@ -1,9 +1,13 @@
 """Scanners that hang, trickle, talk nonsense, too much or too little: a client says so in time, or has the answer."""
 
+import array
+import fcntl
 import mmap
 import socket
 import tempfile
+import termios
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,11 +34,23 @@ from deliverypools.adapters.scanning.clients import client_for
 from deliverypools.adapters.scanning.unavailable import ScannerUnavailable
 from deliverypools.core.scanning.answers import Scanner, ScanVerdict
 from deliverypools.core.settings import Settings
+from deliverypools.lab.waiting import wait_until
 
 
 @pytest.fixture(params=KINDS, ids=repr)
 def kind(request):
     return request.param
+
+
+def is_stuck(connection):
+    """Tell whether nothing more comes, though what has come is not read."""
+    counts = []
+    for _ in range(2):
+        count = array.array("i", [0])
+        fcntl.ioctl(connection, termios.FIONREAD, count)
+        counts += count
+        time.sleep(0.2)
+    return counts[0] == counts[1] > 0
 
 
 class TestAnswers:
@@ -152,6 +168,18 @@ class TestNoAnswer:
     def test_it_calls_clean_what_it_has_not_read(self, kind, unavailable):
         def script(conversation):
             conversation.connection.recv(1000)
+            conversation.say(kind.clean)
+            conversation.say_nothing()
+
+        assert unavailable(script, LARGE) == "it answers nonsense: clean, to a part of the message"
+
+    def test_it_calls_clean_what_it_does_not_read_on(self, kind, unavailable):
+        """The answer comes when nothing more can be sent, and nothing ever will be."""
+
+        def script(conversation):
+            conversation.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            conversation.connection.recv(1000)
+            wait_until(lambda: is_stuck(conversation.connection), timeout_seconds=10, what="full buffers")
             conversation.say(kind.clean)
             conversation.say_nothing()
 

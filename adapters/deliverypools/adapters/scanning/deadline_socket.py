@@ -80,12 +80,23 @@ class DeadlineSocket(socket.socket):
             OSError: it cannot be sent.
         """
         try:
-            for part in parts:
-                if not self.is_listened_to():
-                    return False
-                self.sendall(part)
+            return all(self._say_part(part) for part in parts)
         except (BrokenPipeError, ConnectionResetError):
             return False
+
+    def _say_part(self, part: bytes | memoryview) -> bool:
+        """Send a part of a question; tell whether all of it was sent. An answer may come while nothing can be sent."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN | select.POLLOUT)
+        with memoryview(part) as whole:
+            sent = 0
+            while sent < len(whole):
+                events = poll.poll(seconds_left(self._deadline) * 1000)
+                if any(event != select.POLLOUT for _, event in events):
+                    return False
+                if events:
+                    with whole[sent:] as rest:
+                        sent += self.send(rest)
         return True
 
     def say_no_more(self) -> None:
@@ -114,10 +125,6 @@ class DeadlineSocket(socket.socket):
         poll.register(self, select.POLLIN)
         return not poll.poll(0)
 
-    def is_listened_to(self) -> bool:
-        """Tell whether the other side has said nothing yet."""
-        return self.is_quiet()
-
 
 class DeadlineTlsSocket(DeadlineSocket, ssl.SSLSocket):
     """The same over TLS."""
@@ -135,8 +142,9 @@ class DeadlineTlsSocket(DeadlineSocket, ssl.SSLSocket):
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
 
-    def is_listened_to(self) -> bool:
-        """Assume so: what has come may be TLS's own, a session ticket for example."""
+    def _say_part(self, part: bytes | memoryview) -> bool:
+        """Send it without a look at what has come, which may be TLS's own, a session ticket for example."""
+        self.sendall(part)
         return True
 
 
