@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from ipaddress import ip_address
 
@@ -158,13 +159,17 @@ class TestListed:
         for name, records in listed(dns_list="other.example").items():
             server.set(name, records)
         both = settings(DnsList("other.example"), DnsList(LISTS), backscatter_list_action="tag")
+        first = "PREPEND X-Delivery-Pool-Backscatter: other.example"
 
         async def scenario(lists):
-            for number in range(5):
-                answer = await lists.action(Suspect(CLIENT, str(number)), both, SECONDS)
-            return answer
+            messages = (Suspect(CLIENT, str(number)) for number in itertools.count())
+            # Until the first has answered, which it does in its own time, the other one is named.
+            async with asyncio.timeout(20):
+                while await lists.action(next(messages), both, SECONDS) != first:
+                    pass
+            return {await lists.action(next(messages), both, SECONDS) for _ in range(50)}
 
-        assert run(scenario) == "PREPEND X-Delivery-Pool-Backscatter: other.example"
+        assert run(scenario) == {first}
 
     def test_in_shadow_nothing_happens_but_a_log_line(self, action, settings, caplog):
         caplog.set_level(logging.INFO)
