@@ -123,5 +123,15 @@ class Failing:
         return getattr(self._state, name) if name != "close" else lambda: None
 
 
+def due_times(state):
+    """When each notice in the outbox of an SQLite state is due again: also those that are being sent, or put off."""
+    with state._file.reading() as connection:
+        return [due_at for (due_at,) in connection.execute("SELECT due_at FROM notices")]
+
+
+def wait_until_nothing_is_left(state):
+    wait_until(lambda: not due_times(state), timeout_seconds=SECONDS, what="an empty outbox")
+
+
 def wait_for_log(caplog, text, count=1):
     wait_until(lambda: caplog.text.count(text) >= count, timeout_seconds=SECONDS, what=f"{text!r} in the log")

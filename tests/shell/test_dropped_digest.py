@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from dispatching import DAY, SECONDS, Failing, wait_for_log
+from dispatching import DAY, SECONDS, Failing, due_times, wait_for_log, wait_until_nothing_is_left
 
 from deliverypools.core.records import DroppedNotice
 from deliverypools.core.restrictions import utc_day
@@ -68,10 +68,6 @@ def wait_for_looks(looks, count=3):
     wait_until(lambda: len(looks) >= begun + count, timeout_seconds=SECONDS, what="the watches looked")
 
 
-def nothing_waits(state):
-    return state.claim_notices(10, 60) == []
-
-
 class TestDigest:
     def test_tells_of_yesterday_by_mail_and_webhook(self, *, today, drop, mailer, make_hook, make_settings, run):
         hook = make_hook(200)
@@ -114,7 +110,7 @@ class TestDigest:
         drop("today", today)
         run(make_settings(mail_to=["admin@example.org"]))
         wait_for_looks(looks)
-        assert nothing_waits(state)
+        assert due_times(state) == []
         assert mailer.calls == []
 
     def test_of_several_hosts_one_tells(self, *, today, drop, state, looks, mailer, make_settings, run, caplog):
@@ -123,7 +119,7 @@ class TestDigest:
             run(make_settings(mail_to=["admin@example.org"]))
         mailer.wait_for(1)
         wait_for_looks(looks, 9)
-        assert nothing_waits(state)
+        wait_until_nothing_is_left(state)
         assert len(mailer.calls) == 1
         assert caplog.text.count("alert: 1 bounce was dropped on") == 1
 
@@ -132,18 +128,19 @@ class TestDigest:
         settings = make_settings(mail_to=["admin@example.org"])
         stop = run(settings)
         mailer.wait_for(1)
-        wait_until(lambda: nothing_waits(state), timeout_seconds=SECONDS, what="the notice was settled")
+        wait_until_nothing_is_left(state)
         stop()
         run(settings)
         wait_for_looks(looks)
-        assert nothing_waits(state)
+        wait_until_nothing_is_left(state)
         assert len(mailer.calls) == 1
 
-    def test_the_next_day_has_its_own(self, *, today, clock, drop, mailer, make_settings, run):
+    def test_the_next_day_has_its_own(self, *, today, clock, drop, state, mailer, make_settings, run):
         drop("4Q1", today - 1)
         drop("4Q2", today + 1)
         run(make_settings(mail_to=["admin@example.org"]))
         mailer.wait_for(1)
+        wait_until_nothing_is_left(state)
         clock.ahead += DAY
         messages = mailer.wait_for(2)
         assert utc_day(today) in messages[1]["Subject"]
@@ -171,7 +168,7 @@ class TestDigest:
         (message,) = mailer.wait_for(1)
         assert utc_day(today + 3 * DAY) in message["Subject"]
         wait_for_looks(looks)
-        assert nothing_waits(state)
+        wait_until_nothing_is_left(state)
         assert len(mailer.calls) == 1
 
     def test_a_clock_that_jumps_tells_nothing_twice(
@@ -180,17 +177,18 @@ class TestDigest:
         drop("4Q1", today - 1)
         run(make_settings(mail_to=["admin@example.org"]))
         mailer.wait_for(1)
+        wait_until_nothing_is_left(state)
         for days in (5, -5, -3, 3):
             clock.ahead += days * DAY
             wait_for_looks(looks)
-        wait_until(lambda: nothing_waits(state), timeout_seconds=SECONDS, what="the notice was settled")
+        wait_until_nothing_is_left(state)
         assert len(mailer.calls) == 1
 
     def test_nobody_to_tell_has_it_in_the_log(self, *, today, drop, state, make_settings, run, caplog):
         drop("4Q1", today - 1)
         run(make_settings())
         wait_for_log(caplog, "alert: 1 bounce was dropped on")
-        assert nothing_waits(state)
+        assert due_times(state) == []
 
     def test_a_store_that_fails_is_told_once_and_asked_again(
         self, *, today, drop, state, mailer, make_settings, run, caplog
@@ -204,7 +202,7 @@ class TestDigest:
         assert caplog.text.count("DigestWatch cannot look: the disk is gone") == 1
         failing.methods = set()
         mailer.wait_for(1)
-        assert caplog.text.count("DigestWatch: works again") == 1
+        wait_for_log(caplog, "DigestWatch: works again")
 
     def test_hostile_entries(self, *, today, drop, mailer, make_hook, make_settings, run):
         hook = make_hook(200)
