@@ -1,16 +1,19 @@
 """Numbers of several processes, by real files: summed up, never lost to a reload, never counted twice."""
 
+import fcntl
 import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from deliverypools.adapters.metrics import exchange
 from deliverypools.adapters.metrics.definitions import BUILD, DECISIONS, DNS_SECONDS, DROPPED, METRICS, Kind
 from deliverypools.adapters.metrics.exchange import Gatherer, Publisher
 from deliverypools.adapters.metrics.exposition import page
@@ -67,6 +70,35 @@ class TestExchange:
         assert gathered.living == {"worker": 1}
         other.count()
         assert total(folder) == 8
+
+    def test_who_ends_waits_for_a_reader_and_for_its_other_thread(self, folder, monkeypatch):
+        monkeypatch.setattr(exchange, "_LAST_WAITS_SECONDS", 30.0)
+        process = Process(folder).count(5)
+        process.recorder.add(DECISIONS, NORMAL)
+        with (folder / ".lock").open() as read:
+            fcntl.flock(read, fcntl.LOCK_EX)
+            threads = [
+                threading.Thread(target=process.publisher.publish, kwargs={"is_last": is_last})
+                for is_last in (True, False)
+            ]
+            for thread in threads:
+                thread.start()
+            threads[0].join(0.1)
+            assert threads[0].is_alive()
+        for thread in threads:
+            thread.join()
+        gathered = Gatherer(folder).gather()
+        assert gathered.numbers == {(DECISIONS, NORMAL): [6.0]}
+        assert gathered.living == {}
+
+    def test_a_reader_that_hangs_keeps_nobody_from_ending(self, folder, monkeypatch):
+        monkeypatch.setattr(exchange, "_LAST_WAITS_SECONDS", 0.05)
+        process = Process(folder).count(5)
+        process.recorder.add(DECISIONS, NORMAL)
+        with (folder / ".lock").open() as read:
+            fcntl.flock(read, fcntl.LOCK_EX)
+            process.publisher.publish(is_last=True)
+        assert total(folder) == 5
 
     def test_many_reloads_leave_few_files(self, folder):
         for _ in range(50):
@@ -186,6 +218,7 @@ class TestWhatIsWrong:
         script = f"""
 import resource, signal
 from pathlib import Path
+from deliverypools.adapters.metrics import exchange
 from deliverypools.adapters.metrics.definitions import DECISIONS, METRICS, DNS_SECONDS
 from deliverypools.adapters.metrics.exchange import Publisher
 from deliverypools.adapters.metrics.recorder import Recorder

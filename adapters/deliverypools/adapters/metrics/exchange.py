@@ -21,6 +21,7 @@ import logging
 import math
 import os
 import secrets
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,6 +37,9 @@ FRESH_SECONDS: Final = 30.0
 """Whose file is younger lives."""
 _GONE_SECONDS: Final = 120.0
 """Whose file is older has ended without saying so."""
+_LAST_WAITS_SECONDS: Final = 1.0
+"""So long a process that ends waits until whoever reads has done so: what it counted last would be lost."""
+_LOCK_EVERY_SECONDS: Final = 0.005
 _FORMAT: Final = 1
 _MOST_FILES: Final = 1000
 _MOST_BYTES: Final = 4_000_000
@@ -48,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Writes the file of one process."""
+    """Writes the file of one process; its threads take turns, and after the last time nothing is written."""
 
     def __init__(self, folder: Path, role: str, recorder: Recorder) -> None:
         """Begin nothing: the first file is written by `publish`."""
@@ -58,12 +62,20 @@ class Publisher:
         self._recorder = recorder
         self._written: dict[Series, Numbers] | None = None
         self._is_failing = False
+        self._has_ended = False
+        self._turn = threading.Lock()
 
     def publish(self, *, is_last: bool = False) -> None:
         """Write the numbers, or only say "I live" where none has changed; log what fails, once, and go on."""
+        with self._turn:
+            if not self._has_ended:
+                self._has_ended = is_last
+                self._publish(is_last=is_last)
+
+    def _publish(self, *, is_last: bool) -> None:
         try:
             self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            with _locked(self._folder, fcntl.LOCK_SH) as has_lock:
+            with _locked(self._folder, fcntl.LOCK_SH, _LAST_WAITS_SECONDS if is_last else 0.0) as has_lock:
                 if has_lock:
                     self._write(is_last=is_last)
         except Exception as error:  # noqa: BLE001  (whatever it is, mail goes on)
@@ -176,16 +188,25 @@ def _names_taken_over(files: Iterable[_File]) -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, how: int) -> Iterator[bool]:
-    """Lock the folder while it is written to; yield whether that worked at once."""
+def _locked(folder: Path, how: int, patience_seconds: float = 0.0) -> Iterator[bool]:
+    """Lock the folder while it is written to; yield whether that worked in time."""
+    deadline = time.monotonic() + patience_seconds
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        while not (has_lock := _takes(descriptor, how)) and time.monotonic() < deadline:
+            time.sleep(_LOCK_EVERY_SECONDS)
+        yield has_lock
     finally:
         os.close(descriptor)
+
+
+def _takes(descriptor: int, how: int) -> bool:
+    """Tell whether a lock could be taken at once."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _replace(path: Path, content: Mapping[str, object], numbers: Mapping[Series, Numbers]) -> None:
