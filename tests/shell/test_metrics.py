@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import http.client
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -104,18 +103,22 @@ class TestNumbers:
             thread.start()
         for thread in threads:
             thread.join()
-        site.wait_for(12, "decisions_total", "egress", "normal", "default")
+        # Each worker tells its own, one after the other.
+        for expected, *of in (
+            (12, "decisions_total", "egress", "normal", "default"),
+            (12, "messages_total", "submission"),
+            (12, "replies_total", "continue", "first"),
+            (12, "replies_total", "continue", "egress"),
+            (12, "end_of_message_seconds_count", "egress"),
+            (12, "waited_seconds_count", "decided"),
+            (24, "state_seconds_count", "record"),
+        ):
+            site.wait_for(expected, *of)
         body = site.ask()[2]
         for word in (b"alice", b"example", b"Minutes", b"198.51.100"):
             assert word not in body
         values = site.values()
-        assert values["messages_total", "submission"] == 12
-        assert values["replies_total", "continue", "first"] == 12
-        assert values["replies_total", "continue", "egress"] == 12
-        assert values["end_of_message_seconds_count", "egress"] == 12
-        assert values["waited_seconds_count", "decided"] == 12
-        assert values["waited_seconds_bucket", "10.0", "decided"] == 12
-        assert values["state_seconds_count", "record"] == 24
+        assert values["waited_seconds_bucket", "60.0", "decided"] == 12
         assert values["dns_seconds_count", "found"] >= 1
         assert values["processes", "worker"] == 3
         assert values["processes", "policy"] == 1
@@ -220,7 +223,7 @@ class TestTrouble:
         submit(site)
         wait_until(lambda: site.ask()[0] == 200, timeout_seconds=LIMIT_SECONDS, what="the folder was made")
         site.wait_for(2, "decisions_total", "egress", "normal", "default")
-        shutil.rmtree(site.folder)
+        site.folder.rename(site.folder.with_name("removed"))
         submit(site)
         wait_until(lambda: site.ask()[0] == 200, timeout_seconds=LIMIT_SECONDS, what="the folder was made again")
         site.wait_for(1, "decisions_total", "egress", "normal", "default")
@@ -237,7 +240,7 @@ class TestTrouble:
         site = measured()
         database = site.site.folder / "state.db"
         for path in site.site.folder.glob("state.db*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
         database.mkdir()
         site.wait_for(0, "state_up")
         assert sum(value for (name, *_), value in site.values().items() if name == "state_failures_total") > 0

@@ -127,8 +127,9 @@ class TestReload:
         slow = milter.workers[0]
         os.kill(slow, signal.SIGSTOP)
         milter.signal(signal.SIGHUP)
+        # Less than a worker that says nothing is waited for.
         with pytest.raises(TimeoutError):
-            wait_until(lambda: "settings reloaded" in milter.log, timeout_seconds=1, what="nothing")
+            wait_until(lambda: "settings reloaded" in milter.log, timeout_seconds=0.5, what="nothing")
         os.kill(slow, signal.SIGCONT)
         milter.wait_for_log("settings reloaded")
         assert "does not say that it has stopped" not in milter.log
@@ -262,6 +263,7 @@ class TestStop:
                 milter.wait_for_log("draining")
                 client.body(b"x")
                 assert client.end("4XYZQ99999z").reply == b"c"
+            assert milter.wait() == 0
 
     def test_an_idle_connection_does_not_hold_up_the_end(self, make_site, start):
         milter = start("milter", make_site(milter={"drain_seconds": 1}))
@@ -274,6 +276,7 @@ class TestStop:
         with message_in_progress(milter):
             milter.signal(signal.SIGTERM)
             milter.wait_for_log("draining")
+            wait_until(lambda: not os.path.exists(milter.socket_path), timeout_seconds=10, what="no socket")  # noqa: PTH110
             with pytest.raises(OSError, match=r"No such file|refused"):
                 connected(milter.socket_path)
 
@@ -365,5 +368,5 @@ def is_running(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as status:  # noqa: PTH123
             return status.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

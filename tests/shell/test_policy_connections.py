@@ -85,15 +85,14 @@ def test_a_connection_that_keeps_us_waiting_is_closed(path, monkeypatch, setting
 
 
 def test_whoever_waits_for_an_answer_is_neither_idle_nor_late(path, monkeypatch):
-    monkeypatch.setattr(connections, "_IDLE_SECONDS", 0.1)
-    monkeypatch.setattr(connections, "_REQUEST_SECONDS", 0.1)
-
     async def scenario():
         replies = []
         async with serving(path, lambda request, reply: replies.append(reply), most=1):
             reader, writer = await asyncio.open_unix_connection(path)
             writer.write(REQUEST + b"the next one is begun")
             await until(lambda: replies)
+            monkeypatch.setattr(connections, "_IDLE_SECONDS", 0.1)
+            monkeypatch.setattr(connections, "_REQUEST_SECONDS", 0.1)
             # The only place is taken by one that waits for us.
             other, closing = await asyncio.open_unix_connection(path)
             assert await is_closed(other)
@@ -250,6 +249,7 @@ def test_a_state_that_does_not_answer_is_given_up_in_time_and_once(monkeypatch):
         ask("waiting")
         await until(lambda: count(answers) == 2)
         assert answers == {"running": [DUNNO], "waiting": [DUNNO]}
+        monkeypatch.setattr(batches, "ANSWER_SECONDS", SECONDS)
         ask("later")
         service.go_on.set()
         await until(lambda: count(answers) == 3)

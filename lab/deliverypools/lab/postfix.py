@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ _PORTS = (25, 587)
 _TICK_SECONDS = 0.05
 """More than the clock by which files get their times goes on at once."""
 _QUEUES = ("maildrop", "hold", "incoming", "active", "deferred")
+_TAKING = ("smtpd", "cleanup", "trivial-rewrite", "proxymap")
+"""What takes mail or rewrites addresses, and may be busy for as long as a session is open."""
+_QUEUEING = ("qmgr", "pickup")
 _PRIVATE_DIRECTORIES = (
     "active",
     "bounce",
@@ -302,22 +305,25 @@ forward_path = {self.forward_directory}/$user
         written = max(found.st_ctime for file in files for found in (file.stat(), file.lstat()))
         wait_until(lambda: time.time() > written + _TICK_SECONDS, timeout_seconds=10, what="the next tick")
         reloads = self.log().count(": reload -- ")
-        old = self._processes()
+        old, old_queue = self._processes(_TAKING), self._processes(_QUEUEING)
         self._master.send_signal(signal.SIGHUP)
         wait_until(lambda: self.log().count(": reload -- ") > reloads, timeout_seconds=10, what="reload")
+        wait_until(
+            lambda: not old_queue & self._processes(_QUEUEING), timeout_seconds=20, what="end of qmgr(8) and pickup(8)"
+        )
         # An idle process of before may take one more connection; one with an open session stays.
         with contextlib.suppress(TimeoutError):
-            wait_until(lambda: not old & self._processes(), timeout_seconds=3, what="end of the old processes")
+            wait_until(lambda: not old & self._processes(_TAKING), timeout_seconds=3, what="end of the old processes")
 
-    def _processes(self) -> set[int]:
-        """Return the ids of the processes that take mail or rewrite addresses."""
+    def _processes(self, names: Collection[str]) -> set[int]:
+        """Return the ids of the processes of this instance that have one of these names."""
         if self._master is None:
             return set()
         pid = self._master.pid
         found = set()
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             with contextlib.suppress(OSError):
-                if Path(f"/proc/{child}/comm").read_text().strip() in ("smtpd", "cleanup", "trivial-rewrite"):
+                if Path(f"/proc/{child}/comm").read_text().strip() in names:
                     found.add(int(child))
         return found
 
