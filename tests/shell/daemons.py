@@ -61,7 +61,7 @@ class Site:
             },
             # Tests send faster than people do.
             "limits": {"messages_per_minute": 0},
-            "dns": {"nameservers": [f"127.0.0.1:{port}"], "timeout_seconds": 1.0},
+            "dns": {"nameservers": [f"127.0.0.1:{port}"], "timeout_seconds": 10.0},
             "milter": {"socket": f"unix:{self.milter_socket}", "workers": 2, "drain_seconds": 2},
             "policy": {"socket": f"unix:{self.policy_socket}"},
             "alerts": {"spool": f"{self.folder}/spool"},
