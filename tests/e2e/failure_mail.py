@@ -25,8 +25,8 @@ SIGNED_SENDER, SPF_SENDER = "erin@signed.example", "erin@spf.example"
 QUICK_TIMEOUTS = {
     # Postfix's are 10, 30 and 120 seconds in the example.
     "delivery_pools_milter": "{ unix:delivery-pools/milter.sock, default_action=tempfail, protocol=6,"
-    " connect_timeout=2s, command_timeout=2s, content_timeout=8s }",
-    "delivery_pools_policy": "{ unix:delivery-pools/policy.sock, default_action=DUNNO, timeout=1s, try_limit=1 }",
+    " connect_timeout=5s, command_timeout=5s, content_timeout=10s }",
+    "delivery_pools_policy": "{ unix:delivery-pools/policy.sock, default_action=DUNNO, timeout=3s, try_limit=1 }",
 }
 # A service of Postfix that failed is left alone for that long; a minute by default.
 SITE = Site(

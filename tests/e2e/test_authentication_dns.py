@@ -39,8 +39,8 @@ SITE = Site(
     sieve={"sieve": Sieve(f'redirect "{OUT}";')},
 )
 SETTINGS = {
-    "dns": {"timeout_seconds": 0.5, "servfail_cache_seconds": 0.1},
-    "authentication": {"timeout_seconds": 1.0},
+    "dns": {"timeout_seconds": 1.0, "servfail_cache_seconds": 0.1},
+    "authentication": {"timeout_seconds": 2.0},
     "limits": {"messages_per_minute": 0},
 }
 HOURS = Slow(10_000.0)
@@ -117,7 +117,7 @@ def wait_until_undecided(lab: Lab, *senders: str) -> None:
         }
         return all(NOT_YET in reasons.get(sender, "") for sender in senders)
 
-    wait_until(waiting, timeout_seconds=30, what=f"undecided messages of {senders}")
+    wait_until(waiting, timeout_seconds=60, what=f"undecided messages of {senders}")
 
 
 def flush_until_it_leaves(lab: Lab, subject: str) -> None:

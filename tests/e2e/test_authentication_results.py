@@ -42,7 +42,6 @@ FORGED = "dmarc=pass header.from=strict.example"
 def lab() -> Iterator[Lab]:
     settings = {
         "limits": {"messages_per_minute": 0},
-        "dns": {"timeout_seconds": 1.0},
         "authentication": {"trusted_arc_sealers": ["sealer.example"]},
     }
     with running(site=SITE, settings=settings) as lab:

@@ -20,7 +20,7 @@ from deliverypools.lab.waiting import wait_until
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     return make_lab(
         profile="express",
-        settings={"limits": {"recipients_per_day": 5}, "dns": {"timeout_seconds": 0.5, "servfail_cache_seconds": 0.2}},
+        settings={"limits": {"recipients_per_day": 5}, "dns": {"servfail_cache_seconds": 0.2}},
     )
 
 

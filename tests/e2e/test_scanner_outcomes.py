@@ -14,7 +14,7 @@ from deliverypools.lab.site import Site
 from deliverypools.lab.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "scanners.md"
-TIMEOUT_SECONDS = 2.0
+TIMEOUT_SECONDS = 4.0
 TEN_MEGABYTES = b"SPAMD/1.1 0 EX_OK\r\nContent-length: 10000000\r\nSpam: False ; 0.0 / 5.0\r\n\r\n" + b"A" * 10_000_000
 
 

@@ -39,7 +39,7 @@ SETTINGS = {
     "shadow": True,
     "forwarding": {"unauthenticated_forward": "reject"},
     "outbound_policies": [POLICY],
-    "dns": {"timeout_seconds": 1.0, "servfail_cache_seconds": 0.5},
+    "dns": {"servfail_cache_seconds": 0.5},
 }
 DAVE = "dave@example.org"
 
