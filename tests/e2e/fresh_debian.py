@@ -169,7 +169,8 @@ class BootedDebian:
         return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
     def log(self, unit: str) -> str:
-        """Return what the journal has of a unit."""
+        """Return what the journal has of a unit, with what was written last."""
+        self.run("journalctl", "--sync")
         return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
 
     def is_up(self) -> bool:

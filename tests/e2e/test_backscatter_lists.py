@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -83,7 +84,12 @@ class TestRefused:
         assert result.code == 550
         assert result.text.startswith("5.7.1 <")
         assert f"refused from {LISTED}, which {LISTS} lists for sending backscatter" in result.text
-        assert f"(see http://{LISTS}/?ip={LISTED})" in result.text
+        # What the list says of it is given when it is known; nobody waits for it.
+        wait_until(
+            lambda: f"(see http://{LISTS}/?ip={LISTED})" in send(rejecting, LISTED, sender).text,
+            timeout_seconds=20,
+            what="the reason of the list",
+        )
 
     def test_a_client_with_an_ipv6_address(self, rejecting: Lab):
         assert f"refused from {LISTED6}, which {LISTS} lists" in send(rejecting, LISTED6).text
@@ -149,7 +155,7 @@ class TestTagged:
         names = [name for name, _ in headers(tagging, "bob", subject)]
         assert names[names.index(HEADER) + 1] == "Received"
         assert names.count("Received") == 1
-        assert f"warning: header {HEADER}: {LISTS} from unknown[{LISTED}]" in tagging.postfix.log()
+        tagging.postfix.wait_for_log(re.escape(f"warning: header {HEADER}: {LISTS} from unknown[{LISTED}]"))
 
     def test_the_next_message_of_a_session_is_another_one(self, tagging: Lab):
         subjects = [fresh_subject() for _ in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -49,7 +50,10 @@ def test_demo_that_is_terminated_leaves_nothing_running():
     folder = running.split(";")[1].removeprefix(" files in ").strip()
     process.terminate()
     process.wait(60)
-    command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    command_lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            command_lines.append(path.read_bytes())
     assert not [line for line in command_lines if folder.encode() in line]
     shutil.rmtree(folder)
 

@@ -433,4 +433,4 @@ def test_half_set_up_it_takes_the_hop(make_lab: Callable[..., Lab], master: str)
     subject = fresh_subject()
     queue_id = submit(lab, THERE, mail(Subject=subject))
     assert outcome(lab, subject) == {BY_NORMAL}
-    assert f"{queue_id}: to=<{THERE}>, relay=127.0.0.1[127.0.0.1]:10027" in lab.postfix.log()
+    lab.postfix.wait_for_log(re.escape(f"{queue_id}: to=<{THERE}>, relay=127.0.0.1[127.0.0.1]:10027"))

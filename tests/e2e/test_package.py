@@ -53,12 +53,12 @@ with socket.socket(socket.AF_UNIX) as client:
 
 @pytest.fixture(scope="module")
 def running(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedDebian]:
-    """A booted Debian whose administrator has edited the settings; a hung daemon is noticed within two seconds."""
+    """A booted Debian whose administrator has edited the settings; a hung daemon is noticed within ten seconds."""
     root = tmp_path_factory.mktemp("running") / "root"
     debian = installed.debian.copied(root)
     write_settings(debian)
     for daemon in DAEMONS:
-        debian.write(f"/etc/systemd/system/{daemon}.service.d/test.conf", "[Service]\nWatchdogSec=2s\n")
+        debian.write(f"/etc/systemd/system/{daemon}.service.d/test.conf", "[Service]\nWatchdogSec=10s\n")
     with debian.booted([f"{address}/32" for address in ADDRESSES.values()]) as booted:
         yield booted
     shutil.rmtree(root)
@@ -171,7 +171,7 @@ def test_without_the_group_postdrop_sendmail_could_not_do_it(running: BootedDebi
     """The reason for SupplementaryGroups=postdrop: with NoNewPrivileges postdrop(1) is not setgid."""
     command = "setpriv --no-new-privs --reuid delivery-pools --regid delivery-pools {} sendmail -f '<>' root </dev/null"
     # It tries for ever: the daemons give it a minute.
-    refused = running.shell("timeout --signal=KILL 3 " + command.format("--clear-groups"), check=False)
+    refused = running.shell("timeout --signal=KILL 15 " + command.format("--clear-groups"), check=False)
     assert "Permission denied" in refused
     running.shell(command.format("--groups postdrop"))
 
