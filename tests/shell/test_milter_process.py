@@ -1,5 +1,6 @@
 """The milter as a process: start, reload, respawn, drain, and what it says when it cannot run."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -8,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from mail import TAG, Mail, connected, received
@@ -199,6 +201,11 @@ class TestWorkers:
     def test_another_master_starts_while_workers_of_a_killed_one_still_drain(self, make_site, start):
         milter = start("milter", make_site())
         with message_in_progress(milter):
+            wait_until(
+                lambda: not any(map(has_lock, milter.workers)),
+                timeout_seconds=10,
+                what="workers without their master's lock",
+            )
             milter.process.kill()
             milter.process.wait()
             assert first_pass(start("milter", milter.site)).reply == b"c"
@@ -362,6 +369,15 @@ def test_shadow_lets_everything_leave_by_normal_and_logs_the_decision(make_site,
     with connected(milter.socket_path, "EGRESS") as client:
         assert bounce.through(client, queue_id="4SHADOW001z").added_values(TAG) == ["normal"]
     milter.wait_for_log("4SHADOW001z: pass=egress pool=high-risk shadow=normal rule=delivery_status_notification")
+
+
+def has_lock(pid):
+    """Tell whether a process still has the open lock file of whoever forked it."""
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if path.readlink().name == "milter.sock.lock":
+                return True
+    return False
 
 
 def is_running(pid):
