@@ -141,7 +141,7 @@ class TestMainFiles:
     def test_master_cf_without_a_reload(self, opened: Lab):
         """New processes have the options of before: that all are new shows nothing."""
         opened.postfix.postconf("-P", "submission/inet/smtpd_client_restrictions=")
-        for process in opened.postfix._processes():
+        for process in opened.postfix.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
         assert "processes of before the change of" in postfix(opened, "fast-path").out

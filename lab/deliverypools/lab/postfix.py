@@ -305,18 +305,18 @@ forward_path = {self.forward_directory}/$user
         written = max(found.st_ctime for file in files for found in (file.stat(), file.lstat()))
         wait_until(lambda: time.time() > written + _TICK_SECONDS, timeout_seconds=10, what="the next tick")
         reloads = self.log().count(": reload -- ")
-        old, old_queue = self._processes(_TAKING), self._processes(_QUEUEING)
+        old, old_queue = self.processes(_TAKING), self.processes(_QUEUEING)
         self._master.send_signal(signal.SIGHUP)
         wait_until(lambda: self.log().count(": reload -- ") > reloads, timeout_seconds=10, what="reload")
         wait_until(
-            lambda: not old_queue & self._processes(_QUEUEING), timeout_seconds=20, what="end of qmgr(8) and pickup(8)"
+            lambda: not old_queue & self.processes(_QUEUEING), timeout_seconds=20, what="end of qmgr(8) and pickup(8)"
         )
         # An idle process of before may take one more connection; one with an open session stays.
         with contextlib.suppress(TimeoutError):
-            wait_until(lambda: not old & self._processes(_TAKING), timeout_seconds=3, what="end of the old processes")
+            wait_until(lambda: not old & self.processes(_TAKING), timeout_seconds=3, what="end of the old processes")
 
-    def _processes(self, names: Collection[str]) -> set[int]:
-        """Return the ids of the processes of this instance that have one of these names."""
+    def processes(self, names: Collection[str] = _TAKING) -> set[int]:
+        """Return the ids of the children of master(8) with these names; by default, of what takes mail."""
         if self._master is None:
             return set()
         pid = self._master.pid
