@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from deliverypools.lab.daemons import Daemon
 from deliverypools.lab.lab import Lab
-from soak_mail import DEFERRING
+from deliverypools.lab.receiver import DEFER
 
 _LONGEST_REST_SECONDS = 0.8
 _LONGEST_PAUSE_SECONDS = 3.0
@@ -157,10 +157,14 @@ class Chaos:
         self._lab.postfix.run("postfix", "reload")
 
     def _deferred_mail_requeued(self) -> None:
-        """Requeue what its destination defers: an attempt that is being made now ends in the queue again."""
+        """Requeue what its destination has deferred: an attempt that is being made now ends in the queue again.
+
+        What waits before the hop may be taken by it at this moment: requeued too, it would arrive twice.
+        """
         for entry in self._lab.postfix.queue():
-            deferring = all(recipient["address"].endswith(f"@{DEFERRING}") for recipient in entry["recipients"])
-            if entry["queue_name"] == "deferred" and entry["recipients"] and deferring and self._chance.random() < 0.3:  # noqa: PLR2004
+            reasons = [recipient.get("delay_reason", "") for recipient in entry["recipients"]]
+            deferred_there = entry["queue_name"] == "deferred" and all(DEFER.text in reason for reason in reasons)
+            if reasons and deferred_there and self._chance.random() < 0.3:  # noqa: PLR2004
                 with contextlib.suppress(RuntimeError):  # it is on its way again
                     self._lab.postfix.postsuper("-r", entry["queue_id"])
 

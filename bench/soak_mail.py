@@ -12,7 +12,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import formatdate
+from email import message_from_bytes
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Final
 
 from deliverypools.lab.lab import OUTSIDE_CLIENT, TRUSTED_CLIENT, Lab
@@ -33,7 +34,7 @@ _POOLS: Final = {
 _MAILBOX: Final = "mailbox of "
 _PATIENCE_SECONDS: Final = 20
 _RETRY_SECONDS: Final = 0.3
-_KILLED_BEFORE_SECONDS: Final = 30.0
+_KILLED_WITHIN_SECONDS: Final = 30.0
 _LABEL: Final = re.compile(rb"^X-Soak: (\d+) (\d+)", re.MULTILINE)
 
 
@@ -209,6 +210,8 @@ class _Copy:
     attempt: int
     source_address: str
     at: float
+    trace: tuple[tuple[str, float], ...]
+    """Queue id and time of each queue of Postfix that it was in, oldest first."""
 
 
 @dataclass
@@ -278,11 +281,32 @@ def _reckon_one(result: Reckoning, task: Task, arrival: _Arrival, kills: Sequenc
     for attempt, count in by_attempt.items():
         if count == 1:
             continue
-        times = sorted(copy.at for copy in copies if copy.attempt == attempt)
-        if any(times[0] - _KILLED_BEFORE_SECONDS < at < times[-1] for at in kills):
+        first, last = _parting([copy for copy in copies if copy.attempt == attempt])
+        if any(first - _KILLED_WITHIN_SECONDS < at < last for at in kills):
             result.doubled_by_kills += count - 1
         else:
             result.doubled.append(f"{name}: {count} copies of attempt {attempt}")
+
+
+def _parting(copies: Sequence[_Copy]) -> tuple[float, float]:
+    """Return between which times copies of one message became several.
+
+    That was in front of the first of Postfix's queues that they do not share: what its destination deferred arrives
+    long after that. What pickup(8) took has the time at which it came to maildrop, which may be some seconds earlier.
+    """
+    for hops in itertools.zip_longest(*(copy.trace for copy in copies)):
+        if len({hop[0] if hop else None for hop in hops}) > 1:
+            times = [hop[1] for hop in hops if hop]
+            return min(times), max(times) + _KILLED_WITHIN_SECONDS
+    times = [copy.at for copy in copies]
+    return min(times), max(times)
+
+
+def _trace(data: bytes) -> tuple[tuple[str, float], ...]:
+    """Return queue id and time (whole epoch seconds) of each Received field of ours, oldest first."""
+    fields = message_from_bytes(data).get_all("Received", [])
+    found = (re.search(r"\bid (\w+)[^;]*;(.*)", str(field), re.DOTALL) for field in reversed(fields))
+    return tuple((match[1], parsedate_to_datetime(match[2]).timestamp()) for match in found if match)
 
 
 def _copies(lab: Lab, result: Reckoning) -> Iterator[tuple[int, str, _Copy]]:
@@ -291,10 +315,12 @@ def _copies(lab: Lab, result: Reckoning) -> Iterator[tuple[int, str, _Copy]]:
         if b"X-Delivery-Pool" in message.data:
             result.marked.append(f"{number} to {message.recipients[0]}")
         for recipient in message.recipients:
-            yield number, recipient, _Copy(attempt, message.source_address, message.received_at)
+            trace = _trace(message.data)
+            yield number, recipient, _Copy(attempt, message.source_address, message.received_at, trace)
     for file in (lab.postfix.mail_directory / "bob" / "new").iterdir():
-        number, attempt = _label(file.read_bytes())
-        yield number, f"{_MAILBOX}bob", _Copy(attempt, "", file.stat().st_mtime)
+        data = file.read_bytes()
+        number, attempt = _label(data)
+        yield number, f"{_MAILBOX}bob", _Copy(attempt, "", file.stat().st_mtime, _trace(data))
 
 
 def _label(data: bytes) -> tuple[int, int]:
