@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 import random
 import re
@@ -13,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email import message_from_bytes
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate
 from typing import Final
 
 from deliverypools.lab.lab import OUTSIDE_CLIENT, TRUSTED_CLIENT, Lab
@@ -34,7 +35,8 @@ _POOLS: Final = {
 _MAILBOX: Final = "mailbox of "
 _PATIENCE_SECONDS: Final = 20
 _RETRY_SECONDS: Final = 0.3
-_KILLED_WITHIN_SECONDS: Final = 30.0
+_KILLED_BEFORE_SECONDS: Final = 30.0
+_BASE_52: Final = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
 _LABEL: Final = re.compile(rb"^X-Soak: (\d+) (\d+)", re.MULTILINE)
 
 
@@ -210,8 +212,8 @@ class _Copy:
     attempt: int
     source_address: str
     at: float
-    trace: tuple[tuple[str, float], ...]
-    """Queue id and time of each queue of Postfix that it was in, oldest first."""
+    queue_ids: tuple[str, ...]
+    """Of each queue of Postfix that it was in, oldest first."""
 
 
 @dataclass
@@ -282,7 +284,7 @@ def _reckon_one(result: Reckoning, task: Task, arrival: _Arrival, kills: Sequenc
         if count == 1:
             continue
         first, last = _parting([copy for copy in copies if copy.attempt == attempt])
-        if any(first - _KILLED_WITHIN_SECONDS < at < last for at in kills):
+        if any(first - _KILLED_BEFORE_SECONDS < at < last for at in kills):
             result.doubled_by_kills += count - 1
         else:
             result.doubled.append(f"{name}: {count} copies of attempt {attempt}")
@@ -292,21 +294,35 @@ def _parting(copies: Sequence[_Copy]) -> tuple[float, float]:
     """Return between which times copies of one message became several.
 
     That was in front of the first of Postfix's queues that they do not share: what its destination deferred arrives
-    long after that. What pickup(8) took has the time at which it came to maildrop, which may be some seconds earlier.
+    long after that.
     """
-    for hops in itertools.zip_longest(*(copy.trace for copy in copies)):
-        if len({hop[0] if hop else None for hop in hops}) > 1:
-            times = [hop[1] for hop in hops if hop]
-            return min(times), max(times) + _KILLED_WITHIN_SECONDS
+    for queue_ids in itertools.zip_longest(*(copy.queue_ids for copy in copies)):
+        if len(set(queue_ids)) > 1:
+            times = [_queued_at(queue_id) for queue_id in queue_ids if queue_id]
+            return min(times), max(times)
     times = [copy.at for copy in copies]
     return min(times), max(times)
 
 
-def _trace(data: bytes) -> tuple[tuple[str, float], ...]:
-    """Return queue id and time (whole epoch seconds) of each Received field of ours, oldest first."""
+def _queue_ids(data: bytes) -> tuple[str, ...]:
+    """Return the queue ids of a message's Received fields, oldest first."""
     fields = message_from_bytes(data).get_all("Received", [])
-    found = (re.search(r"\bid (\w+)[^;]*;(.*)", str(field), re.DOTALL) for field in reversed(fields))
-    return tuple((match[1], parsedate_to_datetime(match[2]).timestamp()) for match in found if match)
+    found = (re.search(r"\bid (\w+)[^;]*;", str(field)) for field in reversed(fields))
+    return tuple(match[1] for match in found if match)
+
+
+def _queued_at(queue_id: str) -> float:
+    """Return when the queue file was made, in epoch seconds.
+
+    A long queue id begins with the seconds, and four digits of microseconds, in base 52; its last "z" ends them
+    (enable_long_queue_ids).
+    """
+    time_digits = queue_id.rpartition("z")[0]
+    seconds, microseconds = (
+        functools.reduce(lambda value, digit: value * 52 + _BASE_52.index(digit), digits, 0)
+        for digits in (time_digits[:-4], time_digits[-4:])
+    )
+    return seconds + microseconds / 1e6
 
 
 def _copies(lab: Lab, result: Reckoning) -> Iterator[tuple[int, str, _Copy]]:
@@ -315,12 +331,12 @@ def _copies(lab: Lab, result: Reckoning) -> Iterator[tuple[int, str, _Copy]]:
         if b"X-Delivery-Pool" in message.data:
             result.marked.append(f"{number} to {message.recipients[0]}")
         for recipient in message.recipients:
-            trace = _trace(message.data)
-            yield number, recipient, _Copy(attempt, message.source_address, message.received_at, trace)
+            queue_ids = _queue_ids(message.data)
+            yield number, recipient, _Copy(attempt, message.source_address, message.received_at, queue_ids)
     for file in (lab.postfix.mail_directory / "bob" / "new").iterdir():
         data = file.read_bytes()
         number, attempt = _label(data)
-        yield number, f"{_MAILBOX}bob", _Copy(attempt, "", file.stat().st_mtime, _trace(data))
+        yield number, f"{_MAILBOX}bob", _Copy(attempt, "", file.stat().st_mtime, _queue_ids(data))
 
 
 def _label(data: bytes) -> tuple[int, int]:
