@@ -1,5 +1,6 @@
 """Numbers of several processes, by real files: summed up, never lost to a reload, never counted twice."""
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -45,6 +46,14 @@ def total(folder, clock=time.time):
     return Gatherer(folder, clock).gather().numbers.get((DECISIONS, NORMAL), [0.0])[0]
 
 
+@contextlib.contextmanager
+def being_read(folder):
+    """Hold the folder as a reader does that takes files over."""
+    with (folder / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def later():
     return time.time() + 600
 
@@ -75,8 +84,7 @@ class TestExchange:
         monkeypatch.setattr(exchange, "_LAST_WAITS_SECONDS", 30.0)
         process = Process(folder).count(5)
         process.recorder.add(DECISIONS, NORMAL)
-        with (folder / ".lock").open() as read:
-            fcntl.flock(read, fcntl.LOCK_EX)
+        with being_read(folder):
             threads = [
                 threading.Thread(target=process.publisher.publish, kwargs={"is_last": is_last})
                 for is_last in (True, False)
@@ -95,8 +103,7 @@ class TestExchange:
         monkeypatch.setattr(exchange, "_LAST_WAITS_SECONDS", 0.05)
         process = Process(folder).count(5)
         process.recorder.add(DECISIONS, NORMAL)
-        with (folder / ".lock").open() as read:
-            fcntl.flock(read, fcntl.LOCK_EX)
+        with being_read(folder):
             process.publisher.publish(is_last=True)
         assert total(folder) == 5
 
@@ -218,7 +225,6 @@ class TestWhatIsWrong:
         script = f"""
 import resource, signal
 from pathlib import Path
-from deliverypools.adapters.metrics import exchange
 from deliverypools.adapters.metrics.definitions import DECISIONS, METRICS, DNS_SECONDS
 from deliverypools.adapters.metrics.exchange import Publisher
 from deliverypools.adapters.metrics.recorder import Recorder

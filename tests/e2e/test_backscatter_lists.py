@@ -84,7 +84,7 @@ class TestRefused:
         assert result.code == 550
         assert result.text.startswith("5.7.1 <")
         assert f"refused from {LISTED}, which {LISTS} lists for sending backscatter" in result.text
-        # What the list says of it is given when it is known; nobody waits for it.
+        # A refusal waits a second for what the list says of it, and goes without it on a busy machine.
         wait_until(
             lambda: f"(see http://{LISTS}/?ip={LISTED})" in send(rejecting, LISTED, sender).text,
             timeout_seconds=20,

@@ -21,6 +21,7 @@ from deliverypools.core.settings import Settings, parse_settings
 from deliverypools.core.tallies import DAY
 from deliverypools.core.ticket import HEADER, Ticket
 from deliverypools.lab.dns_server import DnsServer
+from deliverypools.lab.processes import children
 from deliverypools.lab.settings_file import merged, render_toml
 from deliverypools.lab.waiting import wait_until
 
@@ -120,8 +121,7 @@ class Daemon:
 
     @property
     def workers(self) -> list[int]:
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+        return children(self.process.pid)
 
     def wait_until_ready(self) -> "Daemon":
         wait_until(self._answers, timeout_seconds=READY_SECONDS, what=f"{self.socket_path} answers")

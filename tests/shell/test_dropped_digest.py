@@ -203,6 +203,7 @@ class TestDigest:
         failing.methods = set()
         mailer.wait_for(1)
         wait_for_log(caplog, "DigestWatch: works again")
+        assert caplog.text.count("DigestWatch: works again") == 1
 
     def test_hostile_entries(self, *, today, drop, mailer, make_hook, make_settings, run):
         hook = make_hook(200)

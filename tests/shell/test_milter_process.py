@@ -131,7 +131,7 @@ class TestReload:
         milter.signal(signal.SIGHUP)
         # Less than a worker that says nothing is waited for.
         with pytest.raises(TimeoutError):
-            wait_until(lambda: "settings reloaded" in milter.log, timeout_seconds=0.5, what="nothing")
+            wait_until(lambda: "settings reloaded" in milter.log, timeout_seconds=1, what="nothing")
         os.kill(slow, signal.SIGCONT)
         milter.wait_for_log("settings reloaded")
         assert "does not say that it has stopped" not in milter.log

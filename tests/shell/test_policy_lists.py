@@ -90,7 +90,7 @@ def test_sighup_takes_new_lists(lists_site, start):
 
 def test_a_request_under_way_is_answered_before_the_end(lists_site, start):
     site = lists_site(**REJECTING, backscatter_list_timeout_seconds=4.0)
-    site.dns.fail(LISTS, Slow(0.2), "A")
+    site.dns.fail(LISTS, Slow(0.5), "A")
     policy = start("policy", site)
     with Client(policy.socket_path) as client:
         client.send(request(**bounce()))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deliverypools.lab.namespace import Network
+from deliverypools.lab.processes import children
 from deliverypools.lab.waiting import wait_until
 
 STOP_TIMEOUT_SECONDS = 20
@@ -91,7 +92,7 @@ class Daemon:
     @property
     def workers(self) -> list[int]:
         """Process ids of its children."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return children(self.pid)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the parent process."""

@@ -26,6 +26,7 @@ from deliverypools.core.postfix_install.examples import (
 )
 from deliverypools.lab.namespace import Network
 from deliverypools.lab.passed_over import PassedOver
+from deliverypools.lab.processes import children_named
 from deliverypools.lab.site import (
     DOVECOT_SOCKET,
     HOP,
@@ -317,15 +318,7 @@ forward_path = {self.forward_directory}/$user
 
     def processes(self, names: Collection[str] = _TAKING) -> set[int]:
         """Return the ids of the children of master(8) with these names; by default, of what takes mail."""
-        if self._master is None:
-            return set()
-        pid = self._master.pid
-        found = set()
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{child}/comm").read_text().strip() in names:
-                    found.add(int(child))
-        return found
+        return set() if self._master is None else children_named(self._master.pid, names)
 
     def run(self, command: str, *arguments: str) -> str:
         """Run one of Postfix's commands on this instance and return what it printed.
